@@ -1,0 +1,1 @@
+"""The node: replicas, routing, transactions and sessions composed, driven by a body."""

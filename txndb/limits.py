@@ -1,0 +1,46 @@
+"""Every bound in the system, with its unit in its name. One place for each fact; layers take their bounds from here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# keys and values
+KEY_BYTES_MAX: Final = 16 * 1024
+ROW_BYTES_MAX: Final = 8 * 1024 * 1024
+TRANSACTION_BYTES_MAX: Final = 64 * 1024 * 1024
+STATEMENT_BYTES_MAX: Final = 16 * 1024 * 1024
+PARAMETERS_MAX: Final = 65_535
+
+# raft
+HEARTBEAT_US: Final = 100_000
+ELECTION_MIN_US: Final = 500_000
+ELECTION_MAX_US: Final = 1_000_000
+LEASE_DRIFT_PERCENT: Final = 10
+"""A leader's lease is shortened by this share of the minimum election timeout, for clock-rate differences."""
+APPEND_BYTES_MAX: Final = 1024 * 1024
+INFLIGHT_APPENDS_MAX: Final = 64
+UNCOMMITTED_BYTES_MAX: Final = 64 * 1024 * 1024
+LOG_CACHE_BYTES_MAX: Final = 8 * 1024 * 1024
+
+# ranges
+RANGE_BYTES_SPLIT: Final = 64 * 1024 * 1024
+REPLICATION_FACTOR: Final = 3
+LOCK_WAITERS_MAX: Final = 10_000
+REQUEST_BYTES_MAX: Final = 64 * 1024 * 1024
+SCAN_PAGE_ROWS_MAX: Final = 4096
+SCAN_PAGE_BYTES_MAX: Final = 1024 * 1024
+GC_TTL_US: Final = 4 * 3600 * 1_000_000
+OUTCOME_TTL_US: Final = 600 * 1_000_000
+"""How long outcome records are kept; a query about an older attempt is answered "too old" (rule M6)."""
+
+# transactions
+STATEMENT_TIMEOUT_US: Final = 60_000_000
+HEARTBEAT_MISSED_US: Final = 3_000_000
+"""Locks of a gateway that did not answer for this long are dropped (rule K5)."""
+CATALOG_LEASE_US: Final = 60_000_000
+
+# connections
+CONNECTIONS_MAX: Final = 1000
+MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
+FRAME_BYTES_MAX: Final = 64 * 1024 * 1024
+PEER_QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024

@@ -1,0 +1,1 @@
+"""The PostgreSQL wire protocol as a pure codec, both roles."""

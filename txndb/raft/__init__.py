@@ -1,0 +1,1 @@
+"""Consensus: the Raft core as a pure step machine."""

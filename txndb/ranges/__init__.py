@@ -1,0 +1,1 @@
+"""Ranges: descriptors, replicated commands, lock table and replica."""

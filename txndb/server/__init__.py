@@ -1,0 +1,1 @@
+"""The real body: event loop, disks, sockets, gRPC, CLI."""

@@ -1,0 +1,1 @@
+"""The simulated body: virtual time, faulty network and disks, workloads, checkers."""

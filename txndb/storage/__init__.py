@@ -1,0 +1,1 @@
+"""Storage: engines, multi-version reads and writes, and the Raft log files."""

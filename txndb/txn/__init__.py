@@ -1,0 +1,1 @@
+"""Transactions: routing, the coordinator, recovery, and the `Txn` API that SQL speaks."""
