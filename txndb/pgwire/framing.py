@@ -1,0 +1,140 @@
+"""Cutting a byte stream into PostgreSQL messages: type byte, length, body. Shared by both roles.
+
+PostgreSQL 15 documentation, chapter 55 (Frontend/Backend Protocol), "Message Formats". A message is one type byte,
+a big-endian length that counts itself, and a body. Only the first message of a frontend has no type byte.
+
+Invariants:
+1. What is kept between two calls of `feed` is less than one message, and no message is longer than its bound: memory
+   is bounded by the bounds in `txndb.limits` whatever the peer sends.
+2. A body that cannot be read is one `Malformed` message in its place in the stream (`fatal` False): the stream itself
+   is still in step. A length or type that cannot be right loses the step: one fatal `Malformed`, then nothing more.
+3. `feed` never raises for a peer's bytes.
+
+It does not know what messages mean, and reads no socket: `server.pg` and `client.connection` drive it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
+
+import msgspec
+
+from txndb.errors import ProtocolError, TxndbError, sql_error
+
+unpack_u32 = struct.Struct("!I").unpack_from
+unpack_i32 = struct.Struct("!i").unpack_from
+unpack_u16 = struct.Struct("!H").unpack_from
+unpack_i16 = struct.Struct("!h").unpack_from
+pack_i32 = struct.Struct("!i").pack
+pack_i16 = struct.Struct("!h").pack
+pack_header: Final = struct.Struct("!cI").pack
+
+HEADER_BYTES: Final = 5
+
+M = TypeVar("M")
+Decoder = Callable[[bytes, int, int], M]
+"""Reads the body data[start:stop] into a message; ValueError, IndexError or struct.error mean it cannot be read."""
+
+
+class Malformed(msgspec.Struct, frozen=True):
+    """A message that could not be read. After a fatal one the stream is out of step and the parser stays silent."""
+
+    error: TxndbError
+    fatal: bool
+
+
+def message(kind: bytes, body: bytes) -> bytes:
+    """One message with its type byte and length."""
+    return pack_header(kind, len(body) + 4) + body
+
+
+def cstring(data: bytes, start: int, stop: int) -> tuple[str, int]:
+    """The zero-terminated string at `start` and the position after it."""
+    end = data.index(0, start, stop)
+    return data[start:end].decode(), end + 1
+
+
+def zstring(text: str) -> bytes:
+    """A string as the protocol sends it; a zero inside would end it early, which no text can express."""
+    raw = text.encode()
+    if 0 in raw:
+        raise sql_error("22021", "a text sent to a PostgreSQL peer cannot contain a zero character")
+    return raw + b"\0"
+
+
+def must_end(at: int, stop: int) -> None:
+    """A body must be used up exactly; too short or too long is a violation."""
+    if at != stop:
+        raise ValueError("message has the wrong length")
+
+
+def unreadable(kind: int, error: Exception) -> TxndbError:
+    """The error for a body that its decoder could not read."""
+    if isinstance(error, UnicodeDecodeError):
+        bad = " ".join(f"0x{byte:02x}" for byte in error.object[error.start : error.start + 1])
+        return sql_error("22021", f'invalid byte sequence for encoding "UTF8": {bad}')
+    return ProtocolError(f"invalid message format in message type {chr(kind)!r}")
+
+
+class Framer(Generic[M]):
+    """Cuts a stream and decodes each body by its type. `bounds` gives the largest length field per type."""
+
+    __slots__ = ("_bounds", "_buffer", "_dead", "_decoders", "_need")
+
+    def __init__(self, decoders: dict[int, Decoder[M]], bounds: dict[int, int]) -> None:
+        self._decoders = decoders
+        self._bounds = bounds
+        self._buffer = bytearray()
+        self._need = HEADER_BYTES
+        self._dead = False
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes of an unfinished message."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> list[M | Malformed]:
+        """The messages completed by `data`, in order."""
+        buffer = self._buffer
+        if buffer:
+            buffer += data
+            if len(buffer) < self._need:
+                return []
+            data = bytes(buffer)
+            buffer.clear()
+        if self._dead:
+            return []
+        out: list[M | Malformed] = []
+        at = 0
+        end = len(data)
+        bounds = self._bounds
+        self._need = HEADER_BYTES
+        while end - at >= HEADER_BYTES:
+            kind = data[at]
+            length = unpack_u32(data, at + 1)[0]
+            if not 4 <= length <= bounds.get(kind, 0):
+                out.append(self._out_of_step(kind, length))
+                return out
+            stop = at + 1 + length
+            if stop > end:
+                self._need = 1 + length
+                break
+            try:
+                out.append(self._decoders[kind](data, at + HEADER_BYTES, stop))
+            except (ValueError, IndexError, struct.error) as error:
+                out.append(Malformed(unreadable(kind, error), False))
+            at = stop
+        if at < end:
+            buffer += data[at:] if at else data
+        return out
+
+    def _out_of_step(self, kind: int, length: int) -> Malformed:
+        self._dead = True
+        if kind not in self._bounds:
+            return Malformed(ProtocolError(f"invalid message type {kind}"), True)
+        if length < 4:
+            return Malformed(ProtocolError("invalid message length"), True)
+        text = f"message of type {chr(kind)!r} has {length} bytes, more than the {self._bounds[kind]} allowed"
+        return Malformed(sql_error("54000", text), True)
