@@ -1,0 +1,1 @@
+"""The catalogue: descriptors, immutable snapshots of them, their storage, leases and virtual tables."""
