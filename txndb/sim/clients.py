@@ -1,0 +1,261 @@
+"""Simulated SQL clients: connections to gateways, transactions with retries, and honest records of what was answered.
+
+A statement travels to its gateway, runs there as a task of the node's process, and its answer travels back. When the
+process dies, the client sees its connection reset; when it hangs, the client gives up after its own timeout.
+
+What the history says follows from what a client can know (invariants):
+1. `ok` only after the commit was acknowledged.
+2. `fail` when the transaction's COMMIT was never sent, or the node answered with an error other than "outcome unknown".
+3. `info` otherwise: the connection broke or timed out while a COMMIT, or a single statement that writes, was under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextvars import Context
+from random import Random
+from typing import Any, Final, TypeVar
+
+from txndb.errors import OutcomeUnknownError, RetryError, TxndbError
+from txndb.sim.history import History
+from txndb.sim.host import QueryResult, SimHost, SqlSession
+from txndb.sim.loop import VirtualLoop
+
+T = TypeVar("T")
+_ATTEMPTS_MAX: Final = 30
+_WIRE_US: Final = 60
+_NOWHERE: Final = Context()
+
+
+class ConnectionLostError(Exception):
+    """The connection broke or timed out; what was under way has an unknown outcome."""
+
+
+class GaveUpError(Exception):
+    """The transaction was tried as often as is sensible, and none of the attempts committed."""
+
+
+class SimConnection:
+    """One client's connection to one gateway's process."""
+
+    def __init__(self, host: SimHost, timeout_us: int) -> None:
+        assert host.incarnation is not None
+        self._incarnation = host.incarnation
+        self._host = host
+        self._loop: VirtualLoop = host.shared.loop
+        self._timeout_us = timeout_us
+        self._session: SqlSession | None = None
+        self._waiting: asyncio.Future[Any] | None = None
+        self._watch = self._incarnation.watch_death(self._reset)
+        self.broken = not host.ready
+
+    async def open(self) -> None:
+        """Log in."""
+        brain = self._host.brain
+        if self.broken or brain is None:
+            raise ConnectionLostError("not ready")
+        self._session = await self._remote(lambda: brain.new_session("root", "defaultdb"))
+
+    async def execute(self, sql: str, params: tuple[Any, ...] = ()) -> QueryResult:
+        """Run one statement; raises the node's `TxndbError`, or `ConnectionLostError`."""
+        session = self._session
+        if self.broken or session is None:
+            raise ConnectionLostError("the connection is closed")
+        result: QueryResult = await self._remote(lambda: session.execute(sql, params))
+        return result
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction block is open, failed or not."""
+        return self._session is not None and self._session.status != "I"
+
+    def close(self) -> None:
+        """Hang up; the node notices and rolls back."""
+        if not self.broken:
+            self.broken = True
+            self._incarnation.unwatch_death(self._watch)
+            if self._session is not None:
+                when = self._loop.now_us + _WIRE_US
+                self._loop.call_at_us(when, self._hang_up, context=self._incarnation.context)
+
+    async def _remote(self, work: Callable[[], Awaitable[T]]) -> T:
+        answer: asyncio.Future[T] = self._loop.create_future()
+        self._waiting = answer
+        now = self._loop.now_us
+        self._loop.call_at_us(now + _WIRE_US, self._begin, work, answer, context=self._incarnation.context)
+        timer = self._loop.call_at_us(now + self._timeout_us, self._time_out, answer)
+        try:
+            return await answer
+        finally:
+            timer.cancel()
+            self._waiting = None
+
+    def _begin(self, work: Callable[[], Awaitable[T]], answer: asyncio.Future[T]) -> None:
+        async def run() -> T:
+            return await work()
+
+        task = self._incarnation.spawn(run())
+        task.add_done_callback(lambda done: self._answer(done, answer), context=self._incarnation.context)
+
+    def _answer(self, done: asyncio.Task[T], answer: asyncio.Future[T]) -> None:
+        """The node's answer sets out for the client."""
+        error = asyncio.CancelledError() if done.cancelled() else done.exception()
+        if error is not None and not isinstance(error, TxndbError):
+            where = f"n{self._host.machine}: a statement raised"
+            self._loop.problems.append(f"{where} {type(error).__name__}: {error}\n{_stack(error)}")
+            error = ConnectionLostError("internal error")
+        result = None if error is not None else done.result()
+        self._loop.call_at_us(self._loop.now_us + _WIRE_US, _settle, answer, error, result, context=_NOWHERE)
+
+    def _reset(self) -> None:
+        self.broken = True
+        answer = self._waiting
+        if answer is not None:
+            error = ConnectionLostError("connection reset")
+            self._loop.call_at_us(
+                self._loop.now_us + _WIRE_US, _settle, answer, error, None, context=_NOWHERE
+            )
+
+    def _time_out(self, answer: asyncio.Future[Any]) -> None:
+        if not answer.done():
+            answer.set_exception(ConnectionLostError("no answer in time"))
+            self.close()
+
+    def _hang_up(self) -> None:
+        assert self._session is not None
+        self._session.cancel()
+        self._incarnation.spawn(self._session.close())
+
+
+def _settle(answer: asyncio.Future[Any], error: BaseException | None, result: Any) -> None:
+    if answer.done():
+        return
+    if error is not None:
+        answer.set_exception(error)
+    else:
+        answer.set_result(result)
+
+
+def _stack(error: BaseException) -> str:
+    """Where an unexpected error came from, innermost last."""
+    lines = []
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        lines.append(f"  {code.co_filename.rpartition('txndb/')[2]}:{trace.tb_lineno} {code.co_name}")
+        trace = trace.tb_next
+    return "\n".join(lines[-12:])
+
+
+class Client:
+    """One sequential client: it performs one operation at a time, on a gateway it may change."""
+
+    def __init__(
+        self,
+        number: int,
+        hosts: list[SimHost],
+        rng: Random,
+        history: History,
+        count: Callable[[str], None],
+        *,
+        clients: int,
+        timeout_us: int,
+    ) -> None:
+        self.process = number
+        self.rng = rng
+        self.operations_ok = 0
+        self._hosts = hosts
+        self._history = history
+        self._count = count
+        self._clients = clients
+        self._timeout_us = timeout_us
+        self._connection: SimConnection | None = None
+        self._commit_sent = False
+        self._loop = hosts[0].shared.loop
+
+    async def operation(self, f: str, key: Any, value: Any, perform: Callable[[], Awaitable[Any]]) -> bool:
+        """Record one operation around `perform`, whose result becomes the `ok` value; returns whether it was ok."""
+        history = self._history
+        history.add(self.process, "invoke", f, value, key, self._loop.now_us)
+        self._commit_sent = False
+        try:
+            result = await perform()
+        except (ConnectionLostError, OutcomeUnknownError) as error:
+            self._drop()
+            if isinstance(error, OutcomeUnknownError):
+                self._count("outcome_unknown")
+            self._finish("info" if self._commit_sent else "fail", f, value, key)
+            return False
+        except (TxndbError, GaveUpError) as error:
+            self._count(f"error_{error.code}" if isinstance(error, TxndbError) else "gave_up")
+            self._drop()
+            self._finish("fail", f, value, key)
+            return False
+        self.operations_ok += 1
+        self._finish("ok", f, result, key)
+        return True
+
+    async def transaction(self, body: Callable[[], Awaitable[T]], begin: str = "BEGIN") -> T:
+        """Run `body` between BEGIN and COMMIT, replaying it on the same connection when it loses (40001)."""
+        for attempt in range(_ATTEMPTS_MAX):
+            connection = await self._connected()
+            try:
+                await connection.execute(begin)
+                result = await body()
+                self._commit_sent = True
+                if (await connection.execute("COMMIT")).tag != "COMMIT":
+                    self._commit_sent = False
+                    raise GaveUpError("COMMIT rolled back")
+                return result
+            except RetryError:
+                self._commit_sent = False
+                self._count("retry")
+                if connection.in_transaction:
+                    await connection.execute("ROLLBACK")
+                await asyncio.sleep(self.rng.random() * min(0.2, 0.002 * (1 << attempt)))
+        raise GaveUpError(f"{_ATTEMPTS_MAX} attempts lost")
+
+    async def single(self, sql: str, params: tuple[Any, ...] = (), *, writes: bool = False) -> QueryResult:
+        """One statement as a transaction of its own, retried when it loses."""
+        for attempt in range(_ATTEMPTS_MAX):
+            try:
+                connection = await self._connected()
+                self._commit_sent = writes
+                return await connection.execute(sql, params)
+            except RetryError:
+                self._commit_sent = False
+                self._count("retry")
+                await asyncio.sleep(self.rng.random() * min(0.2, 0.002 * (1 << attempt)))
+        raise GaveUpError(f"{_ATTEMPTS_MAX} attempts lost")
+
+    async def statement(self, sql: str, params: tuple[Any, ...] = ()) -> QueryResult:
+        """One statement of the open transaction; it cannot go on over another connection."""
+        if self._connection is None:
+            raise ConnectionLostError("the transaction's connection is gone")
+        return await self._connection.execute(sql, params)
+
+    def close(self) -> None:
+        self._drop()
+
+    async def _connected(self) -> SimConnection:
+        connection = self._connection
+        if connection is not None and not connection.broken:
+            return connection
+        self._connection = None
+        host = self._hosts[self.rng.randrange(len(self._hosts))]
+        fresh = SimConnection(host, self._timeout_us)
+        await fresh.open()
+        self._connection = fresh
+        return fresh
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _finish(self, kind: str, f: str, value: Any, key: Any) -> None:
+        self._history.add(self.process, kind, f, value, key, self._loop.now_us)
+        self._count(kind)
+        if kind == "info":
+            self.process += self._clients

@@ -1,0 +1,74 @@
+"""A simulated node's clocks: off by a bounded, wandering error, and running at its own rate.
+
+The wall clock's error is a triangle wave between -`amplitude_us` and +`amplitude_us` with slope `drift_ppm`, plus steps
+that a fault may add; it stays within the node's stated error as long as amplitude and step together do (rule T1). The
+monotonic clock runs at a slightly wrong rate (leases must allow for it: `LEASE_DRIFT_PERCENT`).
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Final
+
+import msgspec
+
+from txndb.sim.loop import VirtualLoop
+
+EPOCH_US: Final = 1_700_000_000_000_000
+"""Virtual time zero on a perfect wall clock."""
+
+
+class ClockOptions(msgspec.Struct, frozen=True):
+    """How wrong clocks are in one run."""
+
+    error_bound_us: int = 0
+    """E; 0 = all nodes share one clock."""
+    drift_ppm_max: int = 0
+    rate_ppm_max: int = 0
+    """How wrong the monotonic clocks' rates are."""
+
+
+class SimClock:
+    """One node's `TimeSource`."""
+
+    def __init__(self, loop: VirtualLoop, rng: Random, options: ClockOptions) -> None:
+        self._loop = loop
+        self._options = options
+        bound = options.error_bound_us
+        self.amplitude_us = rng.randrange(bound + 1) if bound else 0
+        drift = rng.randrange(options.drift_ppm_max + 1) if self.amplitude_us else 0
+        self._slope = drift / 1e6
+        self._phase_us = rng.randrange(4 * self.amplitude_us + 1) if self.amplitude_us else 0
+        rate = rng.randrange(-options.rate_ppm_max, options.rate_ppm_max + 1) if options.rate_ppm_max else 0
+        self._rate = 1.0 + rate / 1e6
+        self._boot_us = rng.randrange(10**12)
+        self._step_us = 0
+
+    def wall_us(self) -> int:
+        now = self._loop.now_us
+        if not self.amplitude_us:
+            return EPOCH_US + now + self._step_us
+        return EPOCH_US + now + self._step_us + self._wander_us(now)
+
+    def monotonic_us(self) -> int:
+        return self._boot_us + int(self._loop.now_us * self._rate)
+
+    def error_us(self) -> int:
+        return self._options.error_bound_us
+
+    def step_within_bound(self, rng: Random) -> int:
+        """A fault: move the clock at once to another error that E still covers; returns the new step."""
+        room = self._options.error_bound_us - self.amplitude_us
+        self._step_us = rng.randrange(-room, room + 1) if room > 0 else 0
+        return self._step_us
+
+    def off_us(self) -> int:
+        """How far the wall clock is from true time now."""
+        return self.wall_us() - EPOCH_US - self._loop.now_us
+
+    def _wander_us(self, now_us: int) -> int:
+        amplitude = self.amplitude_us
+        position = int(self._phase_us + now_us * self._slope) % (4 * amplitude)
+        if position < 2 * amplitude:
+            return position - amplitude
+        return 3 * amplitude - position

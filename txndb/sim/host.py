@@ -1,0 +1,200 @@
+"""A simulated machine: a disk, an engine and a clock that outlive processes, and the process that runs on it.
+
+`SimHost.start` boots a node as a new incarnation; `kill` ends it (the page cache survives), `power_off` ends it and
+loses unsynced writes. `SimBody` is what the node is given (`txndb.cluster.body.Body`). The brain comes through a
+factory, so tests can put something simple in its place.
+
+Invariants:
+1. At most one incarnation of a host is alive.
+2. A new incarnation sees of its predecessor only what disk and engine kept.
+3. `fatal` ends the process at once; whether that was allowed is judged by `on_fatal`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import Any, Protocol
+
+import msgspec
+
+from txndb.errors import TxndbError
+from txndb.sim.clocks import ClockOptions, SimClock
+from txndb.sim.engine import EngineStore
+from txndb.sim.iosim import IoOptions, SimIo
+from txndb.sim.loop import Incarnation, VirtualLoop
+from txndb.sim.network import Network, SimTransport
+from txndb.sim.seeds import derive
+from txndb.sim.trace import Trace
+from txndb.storage.disk import Disk
+from txndb.storage.engine import Engine
+
+
+class QueryResult(Protocol):
+    """What the simulator reads of a statement's result."""
+
+    @property
+    def tag(self) -> str: ...
+
+    @property
+    def rows(self) -> list[tuple[Any, ...]]: ...
+
+
+class SqlSession(Protocol):
+    """What the simulator uses of a session (`txndb.sql.session`)."""
+
+    @property
+    def status(self) -> str: ...
+
+    async def execute(self, sql: str, params: tuple[Any, ...] = ()) -> QueryResult: ...
+
+    def cancel(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Brain(Protocol):
+    """What the simulator uses of a node (`txndb.cluster.node.Node`)."""
+
+    async def start(self, join: list[str], advertise: str) -> None: ...
+
+    async def new_session(self, user: str, database: str) -> SqlSession: ...
+
+    async def drain(self) -> None: ...
+
+    def validate(self) -> None: ...
+
+    def replica_digests(self) -> dict[int, tuple[int, bytes]]:
+        """Per range this node holds a replica of: (applied index, hash of its whole state)."""
+
+    def pending(self) -> list[str]:
+        """Locks, transactions and waiters still held; empty when the cluster is at rest."""
+
+
+class MachineDisk(Disk, Protocol):
+    """A disk that can crash."""
+
+    def crash(self) -> None:
+        """Power is lost: unsynced writes are kept, lost or torn as drawn."""
+
+
+class Machinery(msgspec.Struct, frozen=True):
+    """What all hosts of one world share."""
+
+    loop: VirtualLoop
+    network: Network
+    trace: Trace
+    seed: int
+    clock: ClockOptions
+    io: IoOptions
+    engine_flush_bytes: int
+    open_brain: Callable[[SimBody], Awaitable[Brain]]
+    new_disk: Callable[[Random], MachineDisk]
+    new_engine: Callable[[], Engine]
+
+
+class SimBody:
+    """Everything one incarnation of a node is given."""
+
+    def __init__(self, host: SimHost, incarnation: Incarnation, boot: int) -> None:
+        shared = host.shared
+        self.host = host
+        self.incarnation = incarnation
+        self.time = host.clock
+        self.transport = SimTransport(shared.network, host.machine, host.address, incarnation)
+        self.log_io = SimIo(incarnation, derive(shared.seed, "log_io", host.machine, boot), shared.io)
+        self.engine_io = SimIo(incarnation, derive(shared.seed, "engine_io", host.machine, boot), shared.io)
+        self.log_disk: Disk = host.disk
+        self.rand = derive(shared.seed, "node", host.machine, boot)
+        self.clock_error_bound_us = shared.clock.error_bound_us
+
+    def open_engine(self) -> Engine:
+        return self.host.store.open(self.host.shared.engine_flush_bytes)
+
+    def event(self, message: str) -> None:
+        self.host.note(message)
+
+    def fatal(self, error: BaseException) -> None:
+        self.host.fatal(error)
+
+
+class SimHost:
+    """One machine."""
+
+    def __init__(self, shared: Machinery, machine: int, seeds: list[str]) -> None:
+        self.shared = shared
+        self.machine = machine
+        self.address = address_of(machine)
+        self.seeds = seeds
+        self.disk = shared.new_disk(derive(shared.seed, "disk", machine))
+        self.store = EngineStore(shared.new_engine, derive(shared.seed, "engine", machine))
+        self.clock = SimClock(shared.loop, derive(shared.seed, "clock", machine), shared.clock)
+        self.boots = 0
+        self.incarnation: Incarnation | None = None
+        self.body: SimBody | None = None
+        self.brain: Brain | None = None
+        self.ready = False
+        self.on_ready: Callable[[SimHost], None] = lambda host: None
+        self.on_fatal: Callable[[SimHost, BaseException], None] = lambda host, error: None
+
+    @property
+    def alive(self) -> bool:
+        return self.incarnation is not None and self.incarnation.alive
+
+    def note(self, message: str) -> None:
+        self.shared.trace.note(self.shared.loop.now_us, f"n{self.machine} {message}")
+
+    def start(self) -> None:
+        """Boot a node on this machine."""
+        assert not self.alive, "one process at a time"
+        self.boots += 1
+        self.note(f"boots ({self.boots})")
+        incarnation = self.incarnation = Incarnation(self.shared.loop, f"n{self.machine}.{self.boots}")
+        body = self.body = SimBody(self, incarnation, self.boots)
+        incarnation.call_soon(lambda: incarnation.spawn(self._run(body)))
+
+    def kill(self) -> None:
+        """kill -9: the process is gone, the page cache stays."""
+        if self.alive:
+            self._end("killed")
+            self.store.kill()
+
+    def power_off(self) -> None:
+        """Power loss: what was not synced may be gone."""
+        if self.alive:
+            self._end("lost power")
+        lost = self.store.crash()
+        self.disk.crash()
+        if lost:
+            self.note(f"engine lost {lost} batches")
+
+    def fatal(self, error: BaseException) -> None:
+        """The node itself could not go on."""
+        if self.alive:
+            self._end(f"stopped: {type(error).__name__}: {error}")
+            self.store.kill()
+            self.on_fatal(self, error)
+
+    def _end(self, how: str) -> None:
+        self.note(how)
+        assert self.incarnation is not None
+        self.incarnation.kill()
+        self.brain = None
+        self.body = None
+        self.ready = False
+
+    async def _run(self, body: SimBody) -> None:
+        try:
+            self.brain = brain = await self.shared.open_brain(body)
+            await brain.start(self.seeds, self.address)
+        except (TxndbError, OSError) as error:
+            self.fatal(error)
+            return
+        self.ready = True
+        self.note("is ready")
+        self.on_ready(self)
+
+
+def address_of(machine: int) -> str:
+    """Where a machine's node listens."""
+    return f"10.0.0.{machine}:7000"
