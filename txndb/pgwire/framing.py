@@ -39,10 +39,11 @@ Decoder = Callable[[bytes, int, int], M]
 
 
 class Malformed(msgspec.Struct, frozen=True):
-    """A message that could not be read. After a fatal one the stream is out of step and the parser stays silent."""
+    """A message that could not be read, of type `kind`. After a fatal one the parser stays silent."""
 
     error: TxndbError
     fatal: bool
+    kind: str = ""
 
 
 def message(kind: bytes, body: bytes) -> bytes:
@@ -124,7 +125,7 @@ class Framer(Generic[M]):
             try:
                 out.append(self._decoders[kind](data, at + HEADER_BYTES, stop))
             except (ValueError, IndexError, struct.error) as error:
-                out.append(Malformed(unreadable(kind, error), False))
+                out.append(Malformed(unreadable(kind, error), False, chr(kind)))
             at = stop
         if at < end:
             buffer += data[at:] if at else data

@@ -331,6 +331,8 @@ class FrontendParser:
         """The messages completed by `data`, in order. Never raises for a peer's bytes."""
         if self._started:
             return self._framer.feed(data)
+        if self._dead:
+            return []
         out: list[FrontendMessage | Malformed] = []
         self._first += data
         while not self._started and not self._dead and len(self._first) >= 4:

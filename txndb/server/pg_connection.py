@@ -1,0 +1,596 @@
+"""One PostgreSQL connection: a protocol that queues parsed messages and one task that answers them in order.
+
+PostgreSQL 15 documentation, chapter 55.2 "Message Flow" (start-up, simple and extended query, COPY, termination).
+
+                socket --data_received--> FrontendParser --> queue --> task --> handlers --> out --write--> socket
+
+Invariants:
+1. Messages are answered in order by one task; answers gather in `_out` and leave in one write per ReadyForQuery, Flush,
+   COPY turn, or OUT_BYTES_FLUSH bytes of rows.
+2. Memory is bounded: reading pauses while QUEUE_BYTES_MAX bytes of messages wait, and a client that does not read
+   stops its statement at the transport's high-water mark.
+3. After an error in an extended batch everything up to the next Sync is skipped (55.2.3); each Sync and each Query is
+   answered by exactly one ReadyForQuery.
+4. If the commit at Sync fails, the CommandComplete still in `_out` is withdrawn: the client sees the error instead.
+5. However the connection ends, its session is closed (rolled back) and its place is given back.
+
+It does not interpret SQL or values. Driven by asyncio and the session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import socket
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from txndb.errors import InternalError, LimitError, ProtocolError, ShutdownError, TxndbError, sql_error
+from txndb.pgwire import backend, frontend
+from txndb.pgwire.framing import Malformed
+from txndb.server.pg_contract import WirePrepared, WireResult, WireSession
+from txndb.server.pg_shapes import Shape
+from txndb.server.pg_startup import error_response, greeting, notice_response, session_options
+
+if TYPE_CHECKING:
+    from txndb.server.pg import PgServer
+
+STARTUP_TIMEOUT_S: Final = 60.0
+QUEUE_BYTES_MAX: Final = 1024 * 1024
+OUT_BYTES_FLUSH: Final = 64 * 1024
+ROWS_PER_CHUNK: Final = 256
+STATEMENTS_MAX: Final = 10_000
+
+log = logging.getLogger(__name__)
+
+
+class _GoneError(Exception):
+    """The client's connection is lost or the conversation is over; nothing more can be said."""
+
+
+class _Statement:
+    """A prepared statement as the wire knows it."""
+
+    __slots__ = ("prepared", "sql")
+
+    def __init__(self, sql: str, prepared: WirePrepared) -> None:
+        self.sql = sql
+        self.prepared = prepared
+
+
+class PgConnection(asyncio.Protocol):
+    """See the module's specification. One per socket; the server is its only owner."""
+
+    def __init__(self, server: PgServer) -> None:
+        self._server = server
+        self._parser = frontend.FrontendParser()
+        self._queue: deque[Any] = deque()
+        self._queued_bytes = 0
+        self._out: list[bytes] = []
+        self._complete_at = -1
+        self._transport: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._reading_paused = False
+        self._writing_paused = False
+        self._gone = False
+        self._leaving = False
+        self._skipping = False
+        self._session: WireSession | None = None
+        self._statements: dict[str, _Statement] = {}
+        self._portals: dict[str, tuple[_Statement, tuple[int, ...]]] = {}
+        self._reported: dict[str, str] = {}
+        self._startup_timer: asyncio.TimerHandle | None = None
+        self.process_id = 0
+        self.secret = 0
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are not subclasses of asyncio's
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        loop = asyncio.get_running_loop()
+        self._startup_timer = loop.call_later(STARTUP_TIMEOUT_S, self._transport.abort)
+        task = loop.create_task(self._serve())
+        self._server.track(task, self)
+        task.add_done_callback(self._ended)
+
+    def data_received(self, data: bytes) -> None:
+        queue = self._queue
+        queue.extend(self._parser.feed(data))
+        self._queued_bytes += len(data)
+        if self._queued_bytes > QUEUE_BYTES_MAX and queue and not self._reading_paused:
+            self._reading_paused = True
+            assert self._transport is not None
+            self._transport.pause_reading()
+        if queue and self._waiter is not None:
+            self._wake()
+
+    def eof_received(self) -> bool:
+        self._lost()
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lost()
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    def _lost(self) -> None:
+        if self._gone:
+            return
+        self._gone = True
+        self.cancel_statement()
+        self.resume_writing()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """The task is over; a fault of ours ends this connection loudly and no other."""
+        assert self._transport is not None
+        if self._startup_timer is not None:
+            self._startup_timer.cancel()
+        if not task.cancelled() and task.exception() is not None:
+            log.error("connection %d ended by a fault", self.process_id, exc_info=task.exception())
+            self._write_last(InternalError("internal error; the node's log has the details"))
+        elif task.cancelled():
+            self._write_last(ShutdownError("terminating connection due to administrator command"))
+        self._transport.close()
+
+    def _write_last(self, error: TxndbError) -> None:
+        if not self._gone and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(error_response(error, "FATAL"))
+
+    # the server's side
+
+    def cancel_statement(self) -> None:
+        """End the running statement with 57014; nothing happens when none runs."""
+        if self._session is not None:
+            self._session.cancel()
+
+    def leave_when_idle(self) -> None:
+        """The node drains: end with 57P01 at the next moment outside a transaction."""
+        self._leaving = True
+        self._wake()
+
+    # the task
+
+    async def _serve(self) -> None:
+        try:
+            try:
+                if await self._start_up():
+                    await self._converse()
+            except _GoneError:
+                return
+        finally:
+            if self._session is not None:
+                await self._session.close()
+            if self.process_id:
+                self._server.unregister(self.process_id)
+
+    async def _next(self) -> Any:
+        queue = self._queue
+        while not queue:
+            self._queued_bytes = 0
+            if self._reading_paused:
+                self._reading_paused = False
+                assert self._transport is not None
+                self._transport.resume_reading()
+            if self._gone:
+                raise _GoneError
+            if self._leaving and (self._session is None or self._session.status == "I"):
+                self._out.append(
+                    error_response(
+                        ShutdownError("terminating connection due to administrator command"), "FATAL"
+                    )
+                )
+                self._flush()
+                raise _GoneError
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+            self._waiter = None
+        return queue.popleft()
+
+    def _flush(self) -> None:
+        out = self._out
+        if out:
+            if self._transport is not None and not self._gone:
+                self._transport.write(b"".join(out))
+            out.clear()
+            self._complete_at = -1
+
+    async def _drain(self) -> None:
+        """Wait until the client has read enough."""
+        while self._writing_paused and not self._gone:
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
+            self._drained = None
+        if self._gone:
+            raise _GoneError
+
+    async def _start_up(self) -> bool:
+        """Everything before the first ReadyForQuery. False when the connection was for something else or refused."""
+        while True:
+            message = await self._next()
+            if isinstance(message, frontend.SSLRequest | frontend.GSSENCRequest):
+                self._out.append(b"N")
+                self._flush()
+            elif isinstance(message, frontend.CancelRequest):
+                self._server.cancel(message.process_id, message.secret)
+                return False
+            else:
+                break
+        try:
+            if isinstance(message, Malformed):
+                raise message.error
+            assert isinstance(message, frontend.Startup)
+            await self._admit(message)
+        except TxndbError as error:
+            self._out.append(error_response(error, "FATAL"))
+            self._flush()
+            return False
+        if self._startup_timer is not None:
+            self._startup_timer.cancel()
+        self._flush()
+        return True
+
+    async def _admit(self, message: frontend.Startup) -> None:
+        server = self._server
+        user = message.parameters.get("user", "")
+        if not user:
+            raise sql_error("28000", "no PostgreSQL user name specified in startup packet")
+        self._must_be_trusted()
+        if server.draining:
+            raise sql_error("57P03", "the database system is shutting down")
+        place = server.register(self)
+        if place is None:
+            raise sql_error("53300", "sorry, too many clients already")
+        self.process_id, self.secret = place
+        database, options, unknown = session_options(message.parameters)
+        if message.minor > 0 or unknown:
+            self._out.append(backend.negotiate_protocol_version(0, unknown))
+        made = server.new_session(user, database, options)
+        self._session = await made if inspect.isawaitable(made) else made
+        self._parser.trusted()
+        self._reported = dict(self._session.parameters)
+        self._out.append(greeting(user, self._reported, self.process_id, self.secret))
+        self._notices()
+        self._out.append(backend.READY[self._session.status])
+
+    def _must_be_trusted(self) -> None:
+        assert self._transport is not None
+        peer = self._transport.get_extra_info("peername")
+        if self._server.trust_remote or not isinstance(peer, tuple):
+            return
+        host = str(peer[0])
+        if not (host.startswith("127.") or host in ("::1", "::ffff:127.0.0.1")):
+            raise sql_error("28000", f'no authentication method is configured for host "{host}"')
+
+    async def _converse(self) -> None:
+        handlers = _HANDLERS
+        queue = self._queue
+        while True:
+            message = queue.popleft() if queue else await self._next()
+            kind = type(message)
+            if self._skipping and kind not in _NOT_SKIPPED and not (kind is Malformed and message.fatal):
+                continue
+            if kind is frontend.Terminate:
+                return
+            try:
+                pending = handlers[kind](self, message)
+                if pending is not None:
+                    await pending
+            except TxndbError as error:
+                self._extended_error(error)
+            except RecursionError:
+                self._extended_error(LimitError("statement is nested too deeply"))
+            except MemoryError:
+                self._extended_error(sql_error("53200", "out of memory"))
+            if self._writing_paused:
+                await self._drain()
+
+    # extended protocol
+
+    def _extended_error(self, error: TxndbError) -> None:
+        self._skipping = True
+        self._out.append(error_response(error))
+
+    def _refuse(self, error: TxndbError) -> TxndbError:
+        """An error found here, before the session knew: its transaction state follows."""
+        assert self._session is not None
+        self._session.fail(error)
+        return error
+
+    async def _on_parse(self, message: frontend.Parse) -> None:
+        assert self._session is not None
+        name = message.name
+        if len(self._statements) >= STATEMENTS_MAX and name not in self._statements:
+            raise self._refuse(LimitError(f"more than {STATEMENTS_MAX} prepared statements"))
+        prepared = await self._session.prepare(name, message.sql, message.param_oids)
+        self._statements[name] = _Statement(message.sql, prepared)
+        self._out.append(backend.PARSE_COMPLETE)
+
+    def _on_bind(self, message: frontend.Bind) -> None:
+        session = self._session
+        assert session is not None
+        statement = self._statements.get(message.statement)
+        if statement is None:
+            named = f'prepared statement "{message.statement}" does not exist'
+            raise self._refuse(
+                sql_error(
+                    "26000", named if message.statement else "unnamed prepared statement does not exist"
+                )
+            )
+        try:
+            prepared = statement.prepared
+            params = self._server.shapes.parameters(
+                prepared.param_oids, message.param_formats, message.params, session.parameters["TimeZone"]
+            )
+        except TxndbError as error:
+            raise self._refuse(error) from error
+        session.bind(message.portal, message.statement, params)
+        self._portals[message.portal] = (statement, message.result_formats)
+        self._out.append(backend.BIND_COMPLETE)
+
+    def _portal_shape(self, name: str) -> Shape | None:
+        assert self._session is not None
+        found = self._portals.get(name)
+        if found is None:
+            raise self._refuse(sql_error("34000", f'portal "{name}" does not exist'))
+        statement, formats = found
+        columns = statement.prepared.columns
+        if columns is None:
+            return None
+        zone = self._session.parameters["TimeZone"]
+        return self._server.shapes.shape(statement.sql, columns, formats, zone)
+
+    def _on_describe(self, message: frontend.Describe) -> None:
+        assert self._session is not None
+        if message.kind == "P":
+            shape = self._portal_shape(message.name)
+            self._out.append(backend.NO_DATA if shape is None else shape.description)
+            return
+        statement = self._statements.get(message.name)
+        if statement is None:
+            text = f'prepared statement "{message.name}" does not exist'
+            raise self._refuse(sql_error("26000", text))
+        self._out.append(backend.parameter_description(statement.prepared.param_oids))
+        columns = statement.prepared.columns
+        if columns is None:
+            self._out.append(backend.NO_DATA)
+        else:
+            zone = self._session.parameters["TimeZone"]
+            self._out.append(self._server.shapes.shape(statement.sql, columns, (), zone).description)
+
+    async def _on_execute(self, message: frontend.Execute) -> None:
+        assert self._session is not None
+        shape = self._portal_shape(message.portal)
+        result = await self._session.run_portal(message.portal, message.max_rows)
+        await self._send(result, shape)
+
+    def _on_close(self, message: frontend.Close) -> None:
+        assert self._session is not None
+        if message.kind == "S":
+            self._statements.pop(message.name, None)
+            self._session.close_prepared(message.name)
+        else:
+            self._portals.pop(message.name, None)
+            self._session.close_portal(message.name)
+        self._out.append(backend.CLOSE_COMPLETE)
+
+    def _on_flush(self, message: frontend.Flush) -> None:
+        self._flush()
+
+    async def _on_sync(self, message: frontend.Sync) -> None:
+        assert self._session is not None
+        self._skipping = False
+        try:
+            await self._session.sync()
+        except TxndbError as error:
+            self._withdraw_complete()
+            self._out.append(error_response(error))
+        self._ready()
+
+    def _withdraw_complete(self) -> None:
+        if self._complete_at >= 0:
+            self._out[self._complete_at] = b""
+
+    def _ready(self) -> None:
+        session = self._session
+        assert session is not None
+        if session.notices:
+            self._notices()
+        if session.parameters != self._reported:
+            self._report_parameters()
+        if session.status == "I" and self._portals:
+            self._portals.clear()
+        self._out.append(backend.READY[session.status])
+        self._flush()
+
+    def _report_parameters(self) -> None:
+        assert self._session is not None
+        now = self._session.parameters
+        for name, value in now.items():
+            if self._reported.get(name) != value:
+                self._out.append(backend.parameter_status(name, value))
+        self._reported = dict(now)
+
+    def _notices(self) -> None:
+        assert self._session is not None
+        for notice in self._session.notices:
+            self._out.append(notice_response(notice))
+        self._session.notices.clear()
+
+    # simple protocol
+
+    async def _on_query(self, message: frontend.Query) -> None:
+        session = self._session
+        assert session is not None
+        self._skipping = False
+        answered = len(self._out)
+        results = session.simple(message.sql)
+        try:
+            async for result in results:
+                columns = result.columns
+                shape = None
+                if columns is not None:
+                    zone = session.parameters["TimeZone"]
+                    shape = self._server.shapes.shape(message.sql, columns, (), zone)
+                    self._out.append(shape.description)
+                await self._send(result, shape)
+                answered = -1
+            if answered >= 0:
+                self._out.append(backend.EMPTY_QUERY)
+        except TxndbError as error:
+            self._withdraw_complete()
+            self._out.append(error_response(error))
+        except RecursionError:
+            self._out.append(error_response(LimitError("statement is nested too deeply")))
+        finally:
+            close = getattr(results, "aclose", None)
+            if close is not None:
+                await close()
+        self._ready()
+
+    # results
+
+    async def _send(self, result: WireResult, shape: Shape | None) -> None:
+        """The rows and the end of one statement."""
+        assert self._session is not None
+        out = self._out
+        if self._session.notices:
+            self._notices()
+        if result.copy is not None:
+            await self._copy(result.copy)
+            return
+        rows = result.rows
+        if shape is not None and rows:
+            if len(rows) <= ROWS_PER_CHUNK:
+                out.append(shape.encode(rows))
+            else:
+                await self._send_many(rows, shape)
+        if result.suspended:
+            out.append(backend.PORTAL_SUSPENDED)
+            return
+        tag = result.tag
+        self._complete_at = len(out)
+        out.append(backend.command_complete(tag) if tag else backend.EMPTY_QUERY)
+
+    async def _send_many(self, rows: Any, shape: Shape) -> None:
+        size = 0
+        for start in range(0, len(rows), ROWS_PER_CHUNK):
+            chunk = shape.encode(rows[start : start + ROWS_PER_CHUNK])
+            self._out.append(chunk)
+            size += len(chunk)
+            if size >= OUT_BYTES_FLUSH:
+                size = 0
+                self._flush()
+                if self._writing_paused:
+                    await self._drain()
+
+    async def _copy(self, copy: Any) -> None:
+        out = self._out
+        if hasattr(copy, "write"):
+            out.append(backend.copy_in_response(copy.column_count))
+            self._flush()
+            tag = await self._copy_in(copy)
+        else:
+            out.append(backend.copy_out_response(copy.column_count))
+            size = 0
+            async for chunk in copy:
+                out.append(backend.copy_data(chunk))
+                size += len(chunk)
+                if size >= OUT_BYTES_FLUSH:
+                    size = 0
+                    self._flush()
+                    await self._drain()
+            out.append(backend.COPY_DONE)
+            tag = copy.tag
+        self._complete_at = len(out)
+        out.append(backend.command_complete(tag))
+
+    async def _copy_in(self, copy: Any) -> str:
+        """Read CopyData until the client ends it. Flush and Sync mean nothing here (55.2.6)."""
+        while True:
+            try:
+                message = await self._next()
+            except _GoneError:
+                await copy.abort("connection lost")
+                raise
+            kind = type(message)
+            if kind is frontend.CopyData:
+                await copy.write(message.data)
+            elif kind is frontend.CopyDone:
+                tag: str = await copy.finish()
+                return tag
+            elif kind is frontend.CopyFail:
+                await copy.abort(message.reason)
+                raise sql_error("57014", f"COPY from stdin failed: {message.reason}")
+            elif kind is frontend.Terminate:
+                await copy.abort("connection closed")
+                raise _GoneError
+            elif kind not in (frontend.Flush, frontend.Sync):
+                await copy.abort("unexpected message")
+                raise (
+                    message.error
+                    if kind is Malformed
+                    else ProtocolError("unexpected message during COPY from stdin")
+                )
+
+    # what is none of the above
+
+    def _on_stray_copy(self, message: object) -> None:
+        """What a client still sent of a COPY that had already failed: ignored (55.2.6)."""
+
+    def _on_malformed(self, message: Malformed) -> None:
+        if message.fatal:
+            self._out.append(error_response(message.error, "FATAL"))
+            self._flush()
+            raise _GoneError
+        if message.kind == "Q":  # a simple query is not followed by Sync: it is answered on its own
+            self._out.append(error_response(self._refuse(message.error)))
+            self._ready()
+            return
+        raise self._refuse(message.error)
+
+    def _on_unexpected(self, message: object) -> None:
+        raise self._refuse(ProtocolError(f"unexpected message: {type(message).__name__}"))
+
+    def _on_function_call(self, message: object) -> None:
+        error = sql_error("0A000", "fast-path function calls are not supported")
+        self._out.append(error_response(self._refuse(error)))
+        self._ready()
+
+
+Handler = Callable[[PgConnection, Any], Awaitable[None] | None]
+
+_NOT_SKIPPED: Final = frozenset((frontend.Sync, frontend.Terminate))
+_HANDLERS: Final[dict[type, Handler]] = {
+    frontend.Parse: PgConnection._on_parse,
+    frontend.Bind: PgConnection._on_bind,
+    frontend.Describe: PgConnection._on_describe,
+    frontend.Execute: PgConnection._on_execute,
+    frontend.Close: PgConnection._on_close,
+    frontend.Flush: PgConnection._on_flush,
+    frontend.Sync: PgConnection._on_sync,
+    frontend.Query: PgConnection._on_query,
+    frontend.CopyData: PgConnection._on_stray_copy,
+    frontend.CopyDone: PgConnection._on_stray_copy,
+    frontend.CopyFail: PgConnection._on_stray_copy,
+    frontend.FunctionCall: PgConnection._on_function_call,
+    frontend.Password: PgConnection._on_unexpected,
+    Malformed: PgConnection._on_malformed,
+}
