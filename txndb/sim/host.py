@@ -22,7 +22,7 @@ from txndb.errors import TxndbError
 from txndb.sim.clocks import ClockOptions, SimClock
 from txndb.sim.engine import EngineStore
 from txndb.sim.iosim import IoOptions, SimIo
-from txndb.sim.loop import Incarnation, VirtualLoop
+from txndb.sim.loop import Incarnation, ProcessEnded, VirtualLoop
 from txndb.sim.network import Network, SimTransport
 from txndb.sim.seeds import derive
 from txndb.sim.trace import Trace
@@ -88,6 +88,7 @@ class Machinery(msgspec.Struct, frozen=True):
     clock: ClockOptions
     io: IoOptions
     engine_flush_bytes: int
+    canaries: tuple[str, ...]
     open_brain: Callable[[SimBody], Awaitable[Brain]]
     new_disk: Callable[[Random], MachineDisk]
     new_engine: Callable[[], Engine]
@@ -115,7 +116,9 @@ class SimBody:
         self.host.note(message)
 
     def fatal(self, error: BaseException) -> None:
-        self.host.fatal(error)
+        if self.incarnation is self.host.incarnation:
+            self.host.fatal(error)
+        raise ProcessEnded
 
 
 class SimHost:

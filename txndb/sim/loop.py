@@ -49,6 +49,10 @@ class DeadlockError(AssertionError):
     """Nothing is left to run although a result is still awaited."""
 
 
+class ProcessEnded(BaseException):
+    """Unwinds the callback in which a process ended itself."""
+
+
 class Incarnation:
     """One life of one simulated process: everything it schedules dies with it."""
 
@@ -310,7 +314,10 @@ class VirtualLoop(base_events.BaseEventLoop):
                     incarnation.deferred.append(handle)
                 continue
             ran += 1
-            context.run(callback, *handle._args)
+            try:
+                context.run(callback, *handle._args)
+            except ProcessEnded:
+                assert incarnation is not None and not incarnation.alive
             if ran > CALLBACKS_AT_ONCE_MAX:
                 raise LivelockError(f"{ran} callbacks at {self.now_us} us, the last of them {callback!r}")
         self.callbacks_run += ran

@@ -157,6 +157,8 @@ class Network:
 
     def carry(self, connection: _Connection, sender: SimTransport, payload: bytes) -> None:
         """Put one frame on the wire."""
+        if connection.broken:
+            return
         options = self.options
         rng = self.rng
         target = connection.other(sender)

@@ -1,6 +1,6 @@
 """What one seed draws: a swarm of options, each run with some faults and without others.
 
-Swarm testing (Groce et al., ISSTA 2012): a run that does not use every fault finds bugs that one with all of them hides.
+Swarm testing (Groce et al., ISSTA 2012): a run that lacks some faults finds bugs that a run with all of them hides.
 The categories named on the command line bound the draw; the seed decides which of them, and how hard.
 """
 

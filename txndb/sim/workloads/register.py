@@ -1,0 +1,133 @@
+"""Register: reads, writes and compare-and-set of single rows through SQL; linearizable key by key.
+
+Rows live in several tables: `reg0` is plain, `reg1` has an index on a column that names the row (reads go through it),
+`reg2` has a unique index on the value itself (every write moves an index entry, and "which row holds v" is a read of
+the index). Values are unique per write. Keys are retired after some operations, so that the checker's search stays
+short although unknown outcomes stay open for ever.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Final
+
+from txndb.sim.checkers.register import check_registers
+from txndb.sim.clients import Client
+from txndb.sim.history import History
+
+Key = tuple[int, int]
+"""(table, row)"""
+_TABLES: Final = 3
+_KEYS_LIVE: Final = 6
+_OPERATIONS_PER_KEY: Final = 120
+
+
+class Register:
+    """The workload."""
+
+    def __init__(self, rng: Random) -> None:
+        self.splits = rng.randrange(4)
+        self._values = 0
+        self._invoked = 0
+        self._last: dict[Key, int] = {}
+
+    async def set_up(self, client: Client) -> None:
+        await client.single("CREATE TABLE reg0 (k INT PRIMARY KEY, v BIGINT)")
+        await client.single("CREATE TABLE reg1 (k INT PRIMARY KEY, name TEXT NOT NULL, v BIGINT)")
+        await client.single("CREATE INDEX reg1_name ON reg1 (name)")
+        await client.single("CREATE TABLE reg2 (k INT PRIMARY KEY, v BIGINT, UNIQUE (v))")
+        for table in range(_TABLES):
+            for i in range(self.splits):
+                await client.single(f"ALTER TABLE reg{table} SPLIT AT VALUES ({2 * i + 2})")
+
+    async def operate(self, client: Client) -> None:
+        rng = client.rng
+        self._invoked += 1
+        generation = self._invoked // (_OPERATIONS_PER_KEY * _KEYS_LIVE)
+        key = (rng.randrange(_TABLES), generation * _KEYS_LIVE + rng.randrange(_KEYS_LIVE))
+        draw = rng.random()
+        if draw < 0.4:
+            await self._read(client, key)
+        elif draw < 0.5 and key[0] == 2:
+            await self._find(client, key)
+        elif draw < 0.75:
+            await self._write(client, key)
+        else:
+            await self._cas(client, key)
+
+    async def read_all(self, client: Client) -> None:
+        for key in sorted(self._last):
+            await self._read(client, key)
+
+    def check(self, history: History) -> list[str]:
+        return check_registers(history.calls())
+
+    def _value(self, key: Key) -> int:
+        self._values += 1
+        self._last[key] = self._values
+        return self._values
+
+    async def _read(self, client: Client, key: Key) -> None:
+        table, row = key
+        sql = "SELECT v FROM reg1 WHERE name = $1" if table == 1 else f"SELECT v FROM reg{table} WHERE k = $1"
+        param: object = f"row {row}" if table == 1 else row
+        in_transaction = client.rng.random() < 0.3
+
+        async def perform() -> int | None:
+            if in_transaction:
+                rows = await client.transaction(lambda: self._rows(client, sql, param))
+            else:
+                rows = (await client.single(sql, (param,))).rows
+            return int(rows[0][0]) if rows else None
+
+        await client.operation("read", key, None, perform)
+
+    async def _find(self, client: Client, key: Key) -> None:
+        """Whether this row holds a value written not long ago, asked of the index on values."""
+        value = self._last.get(key, 1)
+
+        async def perform() -> bool:
+            rows = (await client.single("SELECT k FROM reg2 WHERE v = $1", (value,))).rows
+            return any(row[0] == key[1] for row in rows)
+
+        await client.operation("is", key, value, perform)
+
+    async def _write(self, client: Client, key: Key) -> None:
+        table, row = key
+        value = self._value(key)
+
+        async def perform() -> int:
+            if table == 1:
+                sql = "INSERT INTO reg1 VALUES ($1, $2, $3) ON CONFLICT (k) DO UPDATE SET v = excluded.v"
+                await client.single(sql, (row, f"row {row}", value), writes=True)
+            else:
+                sql = f"INSERT INTO reg{table} VALUES ($1, $2) ON CONFLICT (k) DO UPDATE SET v = excluded.v"
+                await client.single(sql, (row, value), writes=True)
+            return value
+
+        await client.operation("write", key, value, perform)
+
+    async def _cas(self, client: Client, key: Key) -> None:
+        table, row = key
+        old = self._last.get(key, 0)
+        new = self._value(key)
+        by_statement = client.rng.random() < 0.5
+
+        async def compare_then_set() -> bool:
+            rows = await self._rows(client, f"SELECT v FROM reg{table} WHERE k = $1", row)
+            if not rows or rows[0][0] != old:
+                return False
+            await client.statement(f"UPDATE reg{table} SET v = $2 WHERE k = $1", (row, new))
+            return True
+
+        async def perform() -> bool:
+            if not by_statement:
+                return await client.transaction(compare_then_set)
+            sql = f"UPDATE reg{table} SET v = $3 WHERE k = $1 AND v = $2"
+            return (await client.single(sql, (row, old, new), writes=True)).tag == "UPDATE 1"
+
+        await client.operation("cas", key, (old, new), perform)
+
+    @staticmethod
+    async def _rows(client: Client, sql: str, param: object) -> list[tuple[int, ...]]:
+        return (await client.statement(sql, (param,))).rows

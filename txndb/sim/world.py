@@ -1,0 +1,286 @@
+"""A world: some machines, a network, clients and a nemesis, all drawn from one seed, run to a verdict.
+
+The course of a run (TigerBeetle's VOPR and FoundationDB's simulator do the same):
+
+1. *boot*: the nodes start and join, on a calm network; the workload makes its tables.
+2. *safety*: clients work while the nemesis breaks things. Nothing wrong may be seen.
+3. *heal*: everything works again; within `PROGRESS_US` every client must complete an operation.
+4. *rest*: clients stop; within `QUIESCE_US` locks and transactions are gone and replicas are equal byte by byte.
+5. *verdict*: everything is read once more, and the checker judges the whole history.
+
+A violation is: a checker's finding, an exception that leaves a callback or a task unseen, a failed `validate()`, a node
+that stops itself without cause, or a phase that does not end within its bound. The first one ends the run.
+
+Invariant: the run depends on its options only. Its trace hash is the proof.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import Callable, Coroutine
+from random import Random
+from typing import Any, Final
+
+import msgspec
+
+from txndb.errors import UnavailableError
+from txndb.sim.clients import Client, ConnectionLostError
+from txndb.sim.history import History
+from txndb.sim.host import Machinery, SimHost, address_of
+from txndb.sim.loop import VirtualLoop
+from txndb.sim.nemesis import Nemesis
+from txndb.sim.network import Network
+from txndb.sim.options import WorldOptions, calm
+from txndb.sim.parts import Parts
+from txndb.sim.seeds import derive
+from txndb.sim.trace import Trace
+from txndb.sim.workloads import MAKERS, Workload
+
+BOOT_US: Final = 60_000_000
+PROGRESS_US: Final = 60_000_000
+STOP_US: Final = 90_000_000
+QUIESCE_US: Final = 60_000_000
+VALIDATE_US: Final = 100_000
+RESTART_US: Final = 500_000
+
+
+class ViolationError(Exception):
+    """Something that must not happen did."""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What came of one seed."""
+
+    seed: int
+    ok: bool
+    violation: str
+    events: int
+    virtual_s: float
+    wall_s: float
+    faults: dict[str, int]
+    counts: dict[str, int]
+    operations: dict[str, int]
+    trace_hash: str
+
+
+class World:
+    """One run of one seed."""
+
+    def __init__(self, options: WorldOptions, parts: Parts, *, echo: bool = False) -> None:
+        self.options = options
+        self.loop = VirtualLoop()
+        self.trace = Trace(echo=echo)
+        self.loop.on_instant = self.trace.instant
+        self.history = History()
+        self.network = Network(self.loop, derive(options.seed, "network"), calm(options), self.trace)
+        machinery = Machinery(
+            loop=self.loop,
+            network=self.network,
+            trace=self.trace,
+            seed=options.seed,
+            clock=options.clock,
+            io=options.io,
+            engine_flush_bytes=options.engine_flush_bytes,
+            canaries=options.canaries,
+            open_brain=parts.open_brain,
+            new_disk=parts.new_disk,
+            new_engine=parts.new_engine,
+        )
+        first = [address_of(1)]
+        self.hosts = [SimHost(machinery, n, [] if n == 1 else first) for n in range(1, options.nodes + 1)]
+        for host in self.hosts:
+            host.on_fatal = self._on_fatal
+        self.workload: Workload = MAKERS[options.workload](derive(options.seed, "workload"))
+        self.nemesis = Nemesis(self.loop, self.hosts, self.network, options, derive(options.seed, "nemesis"))
+        self.phase = "boot"
+        self._stopping = False
+        self._clients: list[Client] = []
+        self._think_us = derive(options.seed, "think").choice((20_000, 100_000, 300_000))
+
+    # --- the run --------------------------------------------------------------------------------------------------
+
+    def run(self) -> Report:
+        """Run to the verdict."""
+        started = time.perf_counter()
+        violation = ""
+        try:
+            self._drive(self._course())
+        except ViolationError as error:
+            violation = str(error)
+        except Exception as error:  # noqa: BLE001 - whatever leaves a callback is what the simulator looks for
+            violation = f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-8)}"
+        if violation:
+            violation = f"[{self.phase}, {self.loop.now_us / 1e6:.3f} s] {violation}"
+        report = self._report(violation, time.perf_counter() - started)
+        self.loop.bury()
+        return report
+
+    def _report(self, violation: str, wall_s: float) -> Report:
+        counts = dict(sorted(self.trace.counts.items()))
+        outcomes = {
+            kind: sum(1 for op in self.history.ops if op.type == kind) for kind in ("ok", "fail", "info")
+        }
+        return Report(
+            seed=self.options.seed,
+            ok=not violation,
+            violation=violation,
+            events=self.loop.callbacks_run,
+            virtual_s=self.loop.now_us / 1e6,
+            wall_s=wall_s,
+            faults={k.removeprefix("fault_"): n for k, n in counts.items() if k.startswith("fault_")},
+            counts={k: n for k, n in counts.items() if not k.startswith("fault_")},
+            operations=outcomes,
+            trace_hash=self.trace.digest(),
+        )
+
+    def _drive(self, course: Coroutine[Any, Any, None]) -> None:
+        """Run the course to its end, looking at every machine's invariants on the way."""
+        main = self.loop.create_task(course)
+        while not main.done():
+            self.loop.run_until_us(self.loop.now_us + VALIDATE_US)
+            self._look()
+        main.result()
+
+    def _look(self) -> None:
+        if self.loop.problems:
+            raise ViolationError(self.loop.problems[0])
+        for host in self.hosts:
+            if host.ready and host.brain is not None and host.incarnation is not None:
+                host.incarnation.context.copy().run(host.brain.validate)
+
+    async def _course(self) -> None:
+        options = self.options
+        await self._boot()
+        self._enter("safety")
+        self.network.options = options.network
+        for number in range(options.clients):
+            self._clients.append(self._client(number))
+        tasks = [self.loop.create_task(self._work(client)) for client in self._clients]
+        harm = self.loop.create_task(self.nemesis.run())
+        await asyncio.sleep(options.seconds)
+        harm.cancel()
+        self._enter("heal")
+        await self.nemesis.heal()
+        await self._require_progress()
+        self._stopping = True
+        await self._until(lambda: all(task.done() for task in tasks), STOP_US, "clients still wait")
+        for task in tasks:
+            task.result()
+        self._enter("rest")
+        await self._until(lambda: not self._unrest(), QUIESCE_US, self._unrest)
+        self._enter("verdict")
+        await self._read_all()
+        await self._until(lambda: not self._unrest(), QUIESCE_US, self._unrest)
+        problems = self.workload.check(self.history)
+        if problems:
+            raise ViolationError("; ".join(problems[:3]))
+
+    def _enter(self, phase: str) -> None:
+        self.phase = phase
+        self.trace.note(self.loop.now_us, f"phase {phase}")
+
+    async def _until(
+        self, done: Callable[[], bool], bound_us: int, otherwise: str | Callable[[], str]
+    ) -> None:
+        """Wait, within a bound, for something to be so."""
+        limit = self.loop.now_us + bound_us
+        while not done():
+            if self.loop.now_us > limit:
+                text = otherwise if isinstance(otherwise, str) else otherwise()
+                raise ViolationError(f"not within {bound_us / 1e6:.0f} s: {text}")
+            await asyncio.sleep(0.02)
+
+    # --- phases ---------------------------------------------------------------------------------------------------
+
+    async def _boot(self) -> None:
+        for host in self.hosts:
+            host.start()
+            await self._until(lambda host=host: host.ready, BOOT_US, f"n{host.machine} is not ready")  # type: ignore[misc]
+        client = self._client(-1)
+        await self._until(lambda: not self._unrest(), BOOT_US, self._unrest)
+        await self.workload.set_up(client)
+        client.close()
+
+    async def _require_progress(self) -> None:
+        before = [client.operations_ok for client in self._clients]
+
+        def stuck() -> str:
+            numbers = [n for n, c in enumerate(self._clients) if c.operations_ok <= before[n]]
+            return f"no progress of clients {numbers}" if numbers else ""
+
+        await self._until(lambda: all(host.ready for host in self.hosts), PROGRESS_US, self._not_ready)
+        await self._until(lambda: not stuck(), PROGRESS_US, stuck)
+
+    def _not_ready(self) -> str:
+        return f"not ready: {[host.machine for host in self.hosts if not host.ready]}"
+
+    def _unrest(self) -> str:
+        """What still keeps the cluster from rest: held locks, or replicas that differ."""
+        digests: dict[int, dict[tuple[int, bytes], list[int]]] = {}
+        for host in self.hosts:
+            if not host.ready or host.brain is None:
+                return f"n{host.machine} is not ready"
+            pending = host.brain.pending()
+            if pending:
+                return f"n{host.machine} still holds {pending[:3]}"
+            for range_id, state in host.brain.replica_digests().items():
+                digests.setdefault(range_id, {}).setdefault(state, []).append(host.machine)
+        for range_id, states in sorted(digests.items()):
+            if len(states) > 1:
+                known = {
+                    str(nodes): (applied, digest.hex()[:8]) for (applied, digest), nodes in states.items()
+                }
+                return f"replicas of range {range_id} differ: {known}"
+        return ""
+
+    async def _read_all(self) -> None:
+        client = self._client(10_000)
+        before = len(self.history.ops)
+        await self.workload.read_all(client)
+        client.close()
+        bad = [op for op in self.history.ops[before:] if op.type in ("fail", "info")]
+        if bad:
+            raise ViolationError(f"the last read failed on a healed cluster: {bad[0]}")
+
+    # --- clients --------------------------------------------------------------------------------------------------
+
+    def _client(self, number: int) -> Client:
+        return Client(
+            number,
+            self.hosts,
+            derive(self.options.seed, "client", number),
+            self.history,
+            self._count,
+            clients=self.options.clients,
+            timeout_us=self.options.client_timeout_us,
+        )
+
+    def _count(self, what: str) -> None:
+        self.trace.counts[what] += 1
+
+    async def _work(self, client: Client) -> None:
+        rng: Random = client.rng
+        while not self._stopping:
+            before = client.operations_ok
+            await self.workload.operate(client)
+            pause = rng.random() * 2.0 * self._think_us
+            if client.operations_ok == before:
+                pause += 20_000
+            await asyncio.sleep(pause / 1e6)
+        client.close()
+
+    # --- nodes that stop themselves -------------------------------------------------------------------------------
+
+    def _on_fatal(self, host: SimHost, error: BaseException) -> None:
+        """A node ended itself: allowed for want of a quorum at start and after an injected disk error only."""
+        if isinstance(error, UnavailableError | OSError | ConnectionLostError) and self.phase != "boot":
+            self.trace.counts["self_stop"] += 1
+            self.network.later(RESTART_US, self._restart, host)
+        else:
+            self.loop.problems.append(f"n{host.machine} stopped itself: {type(error).__name__}: {error}")
+
+    def _restart(self, host: SimHost) -> None:
+        if not host.alive:
+            host.start()
