@@ -18,9 +18,24 @@ ELECTION_MAX_US: Final = 1_000_000
 LEASE_DRIFT_PERCENT: Final = 10
 """A leader's lease is shortened by this share of the minimum election timeout, for clock-rate differences."""
 APPEND_BYTES_MAX: Final = 1024 * 1024
+APPLY_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Committed entries handed over at once."""
+COMMIT_NOTICE_US: Final = 10_000
+"""An idle leader tells followers of a new commit index after this long, when no append carried it."""
 INFLIGHT_APPENDS_MAX: Final = 64
+READS_PENDING_MAX: Final = 10_000
+"""Read-index requests one leader holds."""
 UNCOMMITTED_BYTES_MAX: Final = 64 * 1024 * 1024
 LOG_CACHE_BYTES_MAX: Final = 8 * 1024 * 1024
+LOG_SEGMENT_BYTES: Final = 16 * 1024 * 1024
+"""A segment file is sealed when the next flush would make it longer."""
+LOG_RESERVE_BYTES: Final = 8 * 1024 * 1024
+"""Kept aside on disk, given up so that a full disk can still write what must not fail (rule P1)."""
+LOG_ROOM_BYTES_MIN: Final = 64 * 1024 * 1024
+"""Proposals are refused while less than this is free."""
+LOG_SEGMENTS_MAX: Final = 8
+"""Above this many segments, short log tails that pin the oldest are rewritten."""
+LOG_REWRITE_BYTES_MAX: Final = 1024 * 1024
 
 # ranges
 RANGE_BYTES_SPLIT: Final = 64 * 1024 * 1024
