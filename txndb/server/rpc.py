@@ -1,0 +1,296 @@
+"""gRPC between nodes: unary calls (join, admin, debug), snapshot streams, and the standard health service.
+
+Generic handlers and msgspec payloads, so there is no generated code:
+
+    /txndb.Node/Call      unary         (method, payload) -> payload
+    /txndb.Node/Snapshot  both streams  SnapshotHead, then chunks; each is acknowledged when the receiver took it, and
+                                        the last answer is the receiver's payload or error
+    /grpc.health.v1.Health
+
+A `TxndbError` travels as a gRPC status with (sqlstate, message, detail, hint) in the trailing metadata and is
+raised again,
+with its class, at the caller; everything else that goes wrong is `UnavailableError` there.
+
+Invariants: 1. Every call has a deadline and every step of a stream has one (`STREAM_IDLE_S`): a silent peer ends it.
+2. Flow control: a chunk is asked of the sender only when the receiver took the one before.
+
+The server listens on a private address (see `listen_address`): `txndb.server.transport` hands it the connections
+that arrive on
+the node's one --rpc address. grpc is imported when the first of these objects is made, not with this module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import sys
+from collections.abc import AsyncIterator
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from txndb.errors import InternalError, ProtocolError, SqlError, TxndbError, UnavailableError
+from txndb.ids import NodeId
+from txndb.limits import FRAME_BYTES_MAX
+
+STREAM_IDLE_S: Final = 15.0
+_ERROR_KEY: Final = "txndb-error-bin"
+_ERROR_TEXT_CHARS_MAX: Final = 1500
+_CALL: Final = "/txndb.Node/Call"
+_SNAPSHOT: Final = "/txndb.Node/Snapshot"
+_ACK: Final = b"\x00"
+_ANSWER: Final = b"\x01"
+_ERROR: Final = b"\x02"
+
+
+class CallReceiver(Protocol):
+    """Who answers calls (the brain's `Receiver`, of which this is the part used here)."""
+
+    async def on_call(self, method: str, payload: bytes) -> bytes: ...
+    async def on_snapshot(self, sender: NodeId, header: bytes, chunks: AsyncIterator[bytes]) -> bytes: ...
+
+
+class Call(msgspec.Struct, frozen=True, array_like=True):
+    """One unary call."""
+
+    method: str
+    payload: bytes
+
+
+class SnapshotHead(msgspec.Struct, frozen=True, array_like=True):
+    """The first message of a snapshot stream."""
+
+    cluster_id: bytes
+    sender: int
+    to: int
+    header: bytes
+
+
+class WireError(msgspec.Struct, frozen=True, array_like=True):
+    """A `TxndbError` on its way to the caller."""
+
+    sqlstate: str
+    message: str
+    detail: str = ""
+    hint: str = ""
+
+
+def _classes() -> dict[str, type[TxndbError]]:
+    """The class to raise for each SQLSTATE: the ones code catches by class."""
+    found: dict[str, type[TxndbError]] = {}
+    for cls in TxndbError.__subclasses__():
+        if cls is not SqlError:
+            found.setdefault(cls.sqlstate, cls)
+    return found
+
+
+def to_wire(error: TxndbError) -> bytes:
+    """The bytes of an error, cut to what fits gRPC metadata."""
+    cut = _ERROR_TEXT_CHARS_MAX
+    return msgspec.msgpack.encode(
+        WireError(error.code, error.message[:cut], error.detail[:cut], error.hint[:cut])
+    )
+
+
+def from_wire(data: bytes) -> TxndbError:
+    """The error that `to_wire` was given, of its own class again."""
+    try:
+        wire = msgspec.msgpack.decode(data, type=WireError)
+    except msgspec.DecodeError as e:
+        return InternalError(f"malformed error from a peer: {e}")
+    cls = _classes().get(wire.sqlstate)
+    if cls is None:
+        return SqlError(wire.sqlstate, wire.message, detail=wire.detail, hint=wire.hint)
+    return cls(wire.message, detail=wire.detail, hint=wire.hint)
+
+
+def load_grpc() -> Any:
+    """Import grpc, quiet and without its fork handlers (a node never forks)."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    import grpc.aio
+
+    return grpc
+
+
+def listen_address() -> str:
+    """A private address for the gRPC server behind the node's port: nothing is left behind by a killed process."""
+    if sys.platform == "linux":
+        return f"unix-abstract:txndb-{os.getpid()}-{secrets.token_hex(8)}"
+    return "127.0.0.1:0"
+
+
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", FRAME_BYTES_MAX),
+    ("grpc.max_send_message_length", FRAME_BYTES_MAX),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_concurrent_streams", 256),
+)
+
+
+class RpcServer:
+    """The gRPC side of a node."""
+
+    def __init__(self) -> None:
+        self.receiver: CallReceiver | None = None
+        self.cluster_id = b""
+        self.node = NodeId(0)
+        self._grpc = load_grpc()
+        from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+        self._health_pb = health_pb2
+        self._health = health.aio.HealthServicer()
+        self._server = self._grpc.aio.server(options=_OPTIONS)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._server.add_generic_rpc_handlers((self._handlers(),))
+
+    def _handlers(self) -> Any:
+        handlers = {
+            "Call": self._grpc.unary_unary_rpc_method_handler(self._on_call),
+            "Snapshot": self._grpc.stream_stream_rpc_method_handler(self._on_snapshot),
+        }
+        return self._grpc.method_handlers_generic_handler("txndb.Node", handlers)
+
+    async def start(self) -> str | tuple[str, int]:
+        """Listen; returns what asyncio connects to: a socket path (abstract) or (host, port)."""
+        address = listen_address()
+        port = self._server.add_insecure_port(address)
+        await self.set_serving(False)
+        await self._server.start()
+        kind, _, name = address.partition(":")
+        return f"\0{name}" if kind == "unix-abstract" else ("127.0.0.1", port)
+
+    async def set_serving(self, serving: bool) -> None:
+        """What the health service says."""
+        statuses = self._health_pb.HealthCheckResponse
+        await self._health.set("", statuses.SERVING if serving else statuses.NOT_SERVING)
+
+    async def close(self, grace_s: float) -> None:
+        """End running calls, after a grace period."""
+        await self._server.stop(grace_s)
+
+    async def _on_call(self, request: bytes, context: Any) -> bytes:
+        try:
+            call = msgspec.msgpack.decode(request, type=Call)
+            if self.receiver is None:
+                raise UnavailableError("this node is starting and not a member yet")
+            return await self.receiver.on_call(call.method, call.payload)
+        except msgspec.DecodeError as e:
+            error: TxndbError = ProtocolError(f"malformed call: {e}")
+        except TxndbError as e:
+            error = e
+        await self._abort(context, error)
+        return b""
+
+    async def _on_snapshot(self, _requests: AsyncIterator[bytes], context: Any) -> None:
+        messages = self._messages(context)
+        try:
+            head = msgspec.msgpack.decode(await anext(messages), type=SnapshotHead)
+            if self.receiver is None or head.cluster_id != self.cluster_id or head.to != self.node:
+                raise UnavailableError(f"this is not node {head.to} of that cluster")
+            answer = await self.receiver.on_snapshot(NodeId(head.sender), head.header, messages)
+            reply = _ANSWER + answer
+        except (msgspec.DecodeError, StopAsyncIteration) as e:
+            reply = _ERROR + to_wire(ProtocolError(f"malformed snapshot stream: {e}"))
+        except TxndbError as e:
+            reply = _ERROR + to_wire(e)
+        await context.write(reply)
+
+    async def _messages(self, context: Any) -> AsyncIterator[bytes]:
+        """The stream's messages, each acknowledged when the next is asked for."""
+        while True:
+            try:
+                async with asyncio.timeout(STREAM_IDLE_S):
+                    message = await context.read()
+            except TimeoutError:
+                raise UnavailableError(
+                    f"the sender of a snapshot was silent for {STREAM_IDLE_S:g} s"
+                ) from None
+            if message is self._grpc.aio.EOF:
+                return
+            yield message
+            await context.write(_ACK)
+
+    async def _abort(self, context: Any, error: TxndbError) -> None:
+        codes = self._grpc.StatusCode
+        code = codes.UNAVAILABLE if error.retryable else codes.FAILED_PRECONDITION
+        metadata = ((_ERROR_KEY, to_wire(error)),)
+        await context.abort(code, error.message[:_ERROR_TEXT_CHARS_MAX], metadata)
+
+
+class RpcClient:
+    """Calls to other nodes, by address; one channel for each."""
+
+    def __init__(self) -> None:
+        self._grpc = load_grpc()
+        self._channels: dict[str, Any] = {}
+
+    async def call(self, address: str, method: str, payload: bytes, timeout_us: int) -> bytes:
+        """Unary call; raises the callee's error, or `UnavailableError`."""
+        stub = self._channel(address).unary_unary(_CALL)
+        request = msgspec.msgpack.encode(Call(method, payload))
+        try:
+            answer = await stub(request, timeout=timeout_us / 1e6)
+        except self._grpc.aio.AioRpcError as e:
+            raise await self._failure(address, e) from None
+        return bytes(answer)
+
+    async def send_snapshot(self, address: str, head: SnapshotHead, chunks: AsyncIterator[bytes]) -> bytes:
+        """Stream a snapshot; raises the receiver's error, or `UnavailableError`."""
+        call = self._channel(address).stream_stream(_SNAPSHOT)()
+        try:
+            reply = await self._exchange(call, msgspec.msgpack.encode(head))
+            async for chunk in chunks:
+                if reply != _ACK:
+                    break
+                reply = await self._exchange(call, chunk)
+            else:
+                if reply == _ACK:
+                    await call.done_writing()
+                    reply = await self._exchange(call, None)
+        except self._grpc.aio.AioRpcError as e:
+            raise await self._failure(address, e) from None
+        except TimeoutError:
+            raise UnavailableError(f"the receiver of a snapshot was silent for {STREAM_IDLE_S:g} s") from None
+        finally:
+            call.cancel()
+        if reply.startswith(_ERROR):
+            raise from_wire(reply[1:])
+        return reply[1:]
+
+    async def close(self) -> None:
+        """Close all channels."""
+        channels, self._channels = self._channels, {}
+        for channel in channels.values():
+            await channel.close()
+
+    async def _exchange(self, call: Any, message: bytes | None) -> bytes:
+        """Send a message (if any), wait for what the receiver says next."""
+        async with asyncio.timeout(STREAM_IDLE_S):
+            if message is not None:
+                await call.write(message)
+            reply = await call.read()
+        if reply is self._grpc.aio.EOF:
+            raise UnavailableError("the receiver of a snapshot ended the stream without an answer")
+        return bytes(reply)
+
+    def _channel(self, address: str) -> Any:
+        channel = self._channels.get(address)
+        if channel is None:
+            channel = self._grpc.aio.insecure_channel(address, options=_OPTIONS)
+            self._channels[address] = channel
+        return channel
+
+    async def _failure(self, address: str, error: Any) -> TxndbError:
+        for key, value in error.trailing_metadata() or ():
+            if key == _ERROR_KEY:
+                return from_wire(value)
+        # A channel that failed backs off by itself for up to two minutes; a fresh one dials at once.
+        channel = self._channels.pop(address, None)
+        if channel is not None:
+            await channel.close()
+        if error.code() == self._grpc.StatusCode.DEADLINE_EXCEEDED:
+            return UnavailableError(f"the node at {address} did not answer in time")
+        return UnavailableError(f"no node answers at {address}", detail=str(error.details() or "")[:500])
