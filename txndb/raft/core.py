@@ -123,7 +123,7 @@ class Raft(Election):
             self._end_transfer()
 
     def _end_transfer(self) -> None:
-        """The target did not take over in time. If it was called, this term's lease is gone (L4): begin another term."""
+        """The target did not take over in time. If it was called, its lease is gone (L4): begin another term."""
         self._transfer_to = NO_REPLICA
         self._transfer_us = NEVER_US
         if self._lease_lost and self._may_campaign():
@@ -135,7 +135,7 @@ class Raft(Election):
         if self._quiesced:
             return NEVER_US
         if self.role is not Role.LEADER:
-            return self._election_us if self.id in self.config.voters else NEVER_US
+            return self._election_us if self._may_campaign() else NEVER_US
         if not self._peers:
             return NEVER_US
         return min(self._heartbeat_us, self._commit_notice_us, self._transfer_us)

@@ -43,7 +43,7 @@ class Election(Replication):
         self._reset_election_timer()
         if not self._may_campaign():
             return
-        if len(self.config.voters) == 1:
+        if self.config.voters == (self.id,):
             self._elect(forced=False)
             return
         self._quiesced = False
@@ -65,7 +65,7 @@ class Election(Replication):
         self.leader = NO_REPLICA
         self._reset_election_timer()
         self._votes = {self.id: True}
-        if len(self.config.voters) == 1:
+        if self.config.voters == (self.id,):
             self._become_leader()
             return
         for voter in self.config.voters:

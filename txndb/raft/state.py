@@ -242,7 +242,11 @@ class RaftState:
         self._election_us = self._now_us + self._election_timeout_us
 
     def _may_campaign(self) -> bool:
-        return self.id in self.config.voters and self._restoring is None
+        """A replica that an uncommitted configuration removes still stands: nobody else may have its entries.
+
+        Its own vote does not count then (dissertation §4.2.2, figure 4.6).
+        """
+        return self._restoring is None and any(self.id in config.voters for _, config in self._configs)
 
     def _become_follower(self, term: int, leader: ReplicaId) -> None:
         """Follow `leader` (0: nobody known) in `term`, which is never below the own one."""

@@ -283,13 +283,13 @@ class LogView(Protocol):
     def last_index(self) -> int:
         """The highest index held, or the truncation point."""
 
-    def term(self, index: int) -> int:
+    def term(self, index: int, /) -> int:
         """The term of an entry, or of the truncation point."""
 
-    def entries(self, lo: int, hi: int, bytes_max: int) -> Sequence[Entry]:
+    def entries(self, lo: int, hi: int, bytes_max: int, /) -> Sequence[Entry]:
         """The entries lo <= index < hi, as many as fit in `bytes_max` of data, but at least one."""
 
-    def append(self, entries: Sequence[Entry]) -> None:
+    def append(self, entries: Sequence[Entry], /) -> None:
         """Put entries at their indexes; whatever was there and beyond goes. The sequence itself is not kept."""
 
 
