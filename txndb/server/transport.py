@@ -18,13 +18,12 @@ Driven by `txndb.server.main`: `listen`, then the node's `start`, at the end `cl
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Final, cast
 
 from txndb.cluster.body import Receiver
-from txndb.errors import StoreError, UnavailableError
+from txndb.errors import UnavailableError
 from txndb.ids import NodeId
 from txndb.server.frames import HTTP2_MAGIC, MAGIC
 from txndb.server.peers import Incoming, IncomingRegistry, Local, Peer, parse_address
@@ -136,15 +135,15 @@ class ServerTransport:
         self._splices: set[asyncio.Task[None]] = set()
 
     async def listen(self, host: str, port: int) -> int:
-        """Bind the node's one address; returns the port. `StoreError` when it cannot be bound."""
+        """Bind the node's one address; returns the port. Raises `OSError` when it cannot be bound."""
         self._rpc_server = RpcServer()
         self._rpc_address = await self._rpc_server.start()
         loop = asyncio.get_running_loop()
         try:
             self._listener = await loop.create_server(lambda: _Unidentified(self), host, port)
-        except OSError as e:
+        except OSError:
             await self.close()
-            raise StoreError(f"cannot listen on --rpc {host}:{port}: {errno_text(e)}") from None
+            raise
         return int(self._listener.sockets[0].getsockname()[1])
 
     def start(self, node: NodeId, incarnation: int, cluster_id: bytes, receiver: Receiver) -> None:
@@ -260,10 +259,3 @@ class ServerTransport:
         peer = self.peers.get(node)
         if peer is not None:
             peer.kick()
-
-
-def errno_text(error: OSError) -> str:
-    """The operating system's words for an error, without its prefixes."""
-    if error.errno == errno.EADDRINUSE:
-        return "the address is in use"
-    return error.strerror or str(error)

@@ -1,0 +1,90 @@
+"""The real body: what `txndb.cluster.body.Body` names, on this machine.
+
+Two workers: one for the Raft log, whose syncs everybody waits for, one for the engine's, which may be long. Engine
+and disk are
+chosen by the configuration: RocksDB and files, or memory for both – a log that outlived its engine could not be
+opened (P7).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+from collections.abc import Callable
+from typing import Final
+
+from txndb.cluster.body import Transport
+from txndb.server.datadir import DataDir
+from txndb.server.io import ThreadIo
+from txndb.server.memdisk import MemoryDisk
+from txndb.server.timesource import SystemTime
+from txndb.storage.disk import Disk
+from txndb.storage.engine import Engine
+
+EXIT_FATAL: Final = 3
+
+
+def stderr_event(message: str) -> None:
+    """One line of a node's log, with the time in UTC."""
+    now_ns = time.time_ns()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now_ns // 1_000_000_000))
+    sys.stderr.write(f"{stamp}.{now_ns // 1_000_000 % 1000:03d}Z {message}\n")
+    sys.stderr.flush()
+
+
+def end_process(error: BaseException) -> None:
+    """Stop here and now: what the disk holds may not be what was written, so nothing more is sent or said."""
+    stderr_event(f"fatal: {error or type(error).__name__}; the node stops")
+    os._exit(EXIT_FATAL)
+
+
+class ServerBody:
+    """Everything a real node is given. `data` None: all of it in memory."""
+
+    def __init__(
+        self,
+        data: DataDir | None,
+        source: SystemTime,
+        transport: Transport,
+        event: Callable[[str], None] = stderr_event,
+        fatal: Callable[[BaseException], None] = end_process,
+    ) -> None:
+        self.time = source
+        self.transport = transport
+        self.log_io = ThreadIo("txndb-log")
+        self.engine_io = ThreadIo("txndb-engine")
+        self.rand = random.SystemRandom()
+        self._data = data
+        self._event = event
+        self._fatal = fatal
+        self.log_disk = self._open_disk()
+
+    def open_engine(self) -> Engine:
+        """Open the node's engine, creating it if it is missing."""
+        if self._data is None:
+            from txndb.storage.memory import MemoryEngine
+
+            return MemoryEngine()
+        from txndb.storage.rocks import RocksEngine
+
+        return RocksEngine(str(self._data.engine_path))
+
+    def event(self, message: str) -> None:
+        self._event(message)
+
+    def fatal(self, error: BaseException) -> None:
+        self._fatal(error)
+
+    async def close(self) -> None:
+        """End the workers, after what they were given."""
+        await self.log_io.close()
+        await self.engine_io.close()
+
+    def _open_disk(self) -> Disk:
+        if self._data is None:
+            return MemoryDisk()
+        from txndb.server.files import RealDisk
+
+        return RealDisk(str(self._data.log_path))

@@ -1,0 +1,104 @@
+"""The server's commands: `start`, `demo`, `bench`. `txndb.shell.cli` puts them into one program with the others.
+
+Heavy imports happen inside the commands: `txndb --help` answers at once, and a node loads only what it runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from txndb import __version__
+
+
+def fail(message: str, exit_code: int) -> NoReturn:
+    """End the command: one clear line on standard error, and the exit code."""
+    click.echo(f"txndb: {message}", err=True)
+    sys.exit(exit_code)
+
+
+@click.command()
+@click.option("--data", "data_dir", type=click.Path(path_type=Path, file_okay=False), help="Data directory.")
+@click.option(
+    "--sql", metavar="ADDR", help="Where SQL clients connect.  [default: 127.0.0.1:7432, or a free port]"
+)
+@click.option(
+    "--rpc", metavar="ADDR", help="Where other nodes connect.  [default: 127.0.0.1:7433, or a free port]"
+)
+@click.option(
+    "--http", metavar="ADDR", help="/healthz, /metrics, /status.  [default: 127.0.0.1:7480, or a free port]"
+)
+@click.option("--advertise", metavar="HOST[:PORT]", help="The --rpc address as other nodes reach it.")
+@click.option("--join", default="", metavar="ADDR,…", help="Join the cluster these nodes belong to.")
+@click.option(
+    "--locality", default="", metavar="K=V,…", help="Where this node is, outermost first: region=eu,zone=a."
+)
+@click.option("--insecure", is_flag=True, help="Allow listeners that other machines can reach, without TLS.")
+@click.option(
+    "--clock", default="auto", show_default=True, metavar="SOURCE", help="auto, kernel or fixed:MICROSECONDS."
+)
+@click.option("--store", type=click.Choice(["rocksdb", "memory"]), default="rocksdb", show_default=True)
+@click.option(
+    "--ready-file", type=click.Path(path_type=Path, dir_okay=False), help="Write the addresses here as JSON."
+)
+@click.option(
+    "--drain-seconds", default=10.0, show_default=True, help="How long a stop waits for transactions."
+)
+def start(
+    data_dir: Path | None,
+    sql: str | None,
+    rpc: str | None,
+    http: str | None,
+    advertise: str | None,
+    join: str,
+    locality: str,
+    insecure: bool,
+    clock: str,
+    store: str,
+    ready_file: Path | None,
+    drain_seconds: float,
+) -> None:
+    """Run a node. The first one, without --join, founds a new cluster."""
+    from txndb.errors import TxndbError
+    from txndb.server.config import ServerConfig, parse_join, parse_locality
+    from txndb.server.main import EXIT_CANNOT_START, EXIT_OK, explain, run_node
+
+    if data_dir is None and store != "memory":
+        raise click.UsageError("--data DIR is required (or --store memory, which keeps nothing).")
+    try:
+        config = ServerConfig(
+            data_dir=data_dir,
+            sql=sql,
+            rpc=rpc,
+            http=http,
+            advertise=advertise,
+            join=parse_join(join),
+            locality=parse_locality(locality),
+            insecure=insecure,
+            clock=clock,
+            store=store,
+            ready_file=ready_file,
+            drain_timeout_s=drain_seconds,
+        )
+    except TxndbError as e:
+        fail(explain(e), EXIT_CANNOT_START)
+    code, message = run_node(config, lambda ready: click.echo(ready.line()))
+    if code != EXIT_OK:
+        fail(message, code)
+
+
+@click.group()
+@click.version_option(__version__, prog_name="txndb")
+def server() -> None:
+    """txndb's server commands."""
+
+
+server.add_command(start)
+
+
+def main() -> None:
+    """Run `python -m txndb.server`, which processes started by txndb itself use."""
+    server.main(args=sys.argv[1:], prog_name="python -m txndb.server")

@@ -1,0 +1,116 @@
+"""What a node is started with: addresses, data directory, time source – checked before anything is opened.
+
+An address is HOST:PORT. Without a port, or with port 0, a free one is taken and remembered in the data directory,
+so that a
+restart comes back where its peers and clients look for it. Without the option at all the well-known port is tried
+first.
+
+There is no TLS yet: a listener that other machines can reach is refused unless the operator says `--insecure`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from txndb.errors import ProtocolError, StoreError
+from txndb.server.peers import parse_address
+
+DEFAULT_HOST: Final = "127.0.0.1"
+DEFAULT_PORTS: Final = {"sql": 7432, "rpc": 7433, "http": 7480}
+DRAIN_TIMEOUT_S: Final = 10.0
+
+
+class ConfigError(StoreError, sqlstate="F0000"):
+    """The node was started with options that do not make sense."""
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Where to listen. `port` 0: any free port. `fallback`: any free one too if `port` is taken."""
+
+    host: str
+    port: int
+    fallback: bool = False
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """The options of one node; `data_dir` is None for a node that lives in memory only."""
+
+    data_dir: Path | None
+    sql: str | None = None
+    rpc: str | None = None
+    http: str | None = None
+    advertise: str | None = None
+    join: tuple[str, ...] = ()
+    locality: dict[str, str] = field(default_factory=dict)
+    insecure: bool = False
+    clock: str = "auto"
+    store: str = "rocksdb"
+    ready_file: Path | None = None
+    drain_timeout_s: float = DRAIN_TIMEOUT_S
+
+    def listeners(self, remembered: dict[str, str]) -> dict[str, Listener]:
+        """The three listeners, with what the data directory remembers filled in; `ConfigError` if one may not be."""
+        found = {name: self._listener(name, remembered.get(name)) for name in DEFAULT_PORTS}
+        if not self.insecure:
+            for name, listener in found.items():
+                if not is_loopback(listener.host):
+                    raise ConfigError(
+                        f"--{name} {listener.host} can be reached from other machines, and there is no TLS yet",
+                        hint="Listen on 127.0.0.1, or pass --insecure if the network is trusted.",
+                    )
+        return found
+
+    def _listener(self, name: str, remembered: str | None) -> Listener:
+        given: str | None = getattr(self, name)
+        if given is None:
+            if remembered is not None:
+                return Listener(*parse_address(remembered))
+            return Listener(DEFAULT_HOST, DEFAULT_PORTS[name], fallback=True)
+        try:
+            host, port = parse_address(given if ":" in given else f"{given}:0")
+        except ProtocolError as e:
+            raise ConfigError(f"--{name}: {e.message}") from None
+        if port == 0 and remembered is not None:
+            old_host, old_port = parse_address(remembered)
+            if old_host == host:
+                return Listener(host, old_port)
+        return Listener(host, port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a listener on `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def parse_locality(text: str) -> dict[str, str]:
+    """Parse "region=eu,zone=a"; the order is kept, outermost first."""
+    locality: dict[str, str] = {}
+    for part in filter(None, text.split(",")):
+        key, equals, value = part.partition("=")
+        if not (key and equals and value) or key in locality:
+            raise ConfigError(f"--locality {text}: expected KEY=VALUE,… with each key once")
+        locality[key] = value
+    return locality
+
+
+def parse_join(text: str) -> tuple[str, ...]:
+    """Parse "host:port,host:port"; the default port may be left out."""
+    addresses = []
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        address = part if ":" in part else f"{part}:{DEFAULT_PORTS['rpc']}"
+        try:
+            parse_address(address)
+        except ProtocolError as e:
+            raise ConfigError(f"--join: {e.message}") from None
+        addresses.append(address)
+    return tuple(addresses)
