@@ -1,0 +1,303 @@
+"""One conversation with a server over a blocking socket: start-up, requests, answers gathered up to ReadyForQuery.
+
+`Wire` knows pgwire messages and nothing of cursors or transactions. Invariants:
+1. After `roundtrip` returns or raises a server's error the server waits for us (ReadyForQuery was read); after any
+   other exception the wire is closed and stays closed.
+2. An interrupted wait (Ctrl-C) cancels the running statement, reads its answers to the end and only then lets the
+   interrupt go on, so the conversation stays in step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+from txndb.client.errors import Error, InterfaceError, InternalError, NotSupportedError, from_fields, lost
+from txndb.pgwire import backend, frontend
+from txndb.pgwire.framing import Malformed
+
+RECEIVE_BYTES: Final = 256 * 1024
+CANCEL_TIMEOUT_S: Final = 10.0
+
+Dial = Callable[[], socket.socket]
+"""Opens a new connection to the same server."""
+
+
+class Answer:
+    """What came back for one statement."""
+
+    __slots__ = ("columns", "copy", "rows", "suspended", "tag")
+
+    def __init__(self) -> None:
+        self.columns: tuple[backend.Column, ...] | None = None
+        self.rows: list[list[bytes | None]] = []
+        self.tag = ""
+        self.suspended = False
+        self.copy = ""
+
+
+class Wire:
+    """See the module's specification."""
+
+    def __init__(self, sock: socket.socket, dial: Dial) -> None:
+        self._sock: socket.socket | None = sock
+        self._dial = dial
+        self._parser = backend.BackendParser()
+        self._pending: deque[Any] = deque()
+        self.parameters: dict[str, str] = {}
+        self.status = "I"
+        self.notices: list[dict[str, str]] = []
+        self._key = (0, 0)
+
+    @property
+    def closed(self) -> bool:
+        """Nothing can be sent any more."""
+        return self._sock is None
+
+    def start(self, user: str, password: str, parameters: dict[str, str]) -> None:
+        """The start-up conversation; raises the server's refusal."""
+        self._send(frontend.startup({"user": user, **parameters}))
+        try:
+            for message in self._messages():
+                if isinstance(message, backend.Authentication):
+                    self._authenticate(message, password)
+                elif isinstance(message, backend.ReadyForQuery):
+                    self.status = message.status
+                    return
+                elif isinstance(message, backend.ErrorResponse):
+                    raise from_fields(message.fields)
+                else:
+                    self._aside(message)
+        except BaseException:
+            self.close()
+            raise
+
+    def _authenticate(self, message: backend.Authentication, password: str) -> None:
+        if message.code == 0:
+            return
+        if message.code == 3:
+            if not password:
+                raise InterfaceError("the server asks for a password and none was given", sqlstate="28P01")
+            self._send(frontend.password(password.encode() + b"\0"))
+            return
+        raise NotSupportedError(f"the server asks for authentication method {message.code}", sqlstate="0A000")
+
+    def close(self) -> None:
+        """Leave; the server rolls back what is open."""
+        if self._sock is not None:
+            with contextlib.suppress(OSError):
+                self._sock.send(frontend.TERMINATE)
+            self._sock.close()
+            self._sock = None
+
+    def alive(self) -> bool:
+        """False when the server has already said goodbye or the socket is dead: nothing was sent that it lost."""
+        sock = self._sock
+        if sock is None:
+            return False
+        if not select.select([sock], [], [], 0)[0]:
+            return True
+        try:
+            data = sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
+        except OSError:
+            data = b""
+        if data:
+            self._pending.extend(self._parser.feed(data))
+            if not any(isinstance(message, backend.ErrorResponse | Malformed) for message in self._pending):
+                return True
+        self._drop()
+        return False
+
+    def cancel(self) -> None:
+        """Ask the server, over another connection, to end what runs here with 57014."""
+        with self._dial() as sock:
+            sock.sendall(frontend.cancel_request(*self._key))
+            with contextlib.suppress(OSError):
+                sock.recv(1)
+
+    def _drop(self) -> None:
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+
+    def _send(self, data: bytes) -> None:
+        if self._sock is None:
+            raise lost("the connection is closed", "08003")
+        try:
+            self._sock.sendall(data)
+        except OSError as error:
+            self._drop()
+            raise lost(f"the connection was lost: {error}") from error
+
+    def _receive(self) -> list[Any]:
+        if self._sock is None:
+            raise lost("the connection is closed", "08003")
+        try:
+            data = self._sock.recv(RECEIVE_BYTES)
+        except OSError as error:
+            self._drop()
+            raise lost(f"the connection was lost: {error}") from error
+        if not data:
+            self._drop()
+            raise lost("the server closed the connection")
+        return self._parser.feed(data)
+
+    def _messages(self) -> Iterator[Any]:
+        """Messages as they come. What is left unread when the caller stops stays for the next call."""
+        pending = self._pending
+        while True:
+            while pending:
+                message = pending.popleft()
+                if type(message) is Malformed:
+                    self._drop()
+                    raise InternalError(f"the server broke the protocol: {message.error}", sqlstate="08P01")
+                yield message
+            pending.extend(self._receive())
+
+    def _aside(self, message: Any) -> None:
+        """Messages that may come at any time."""
+        if isinstance(message, backend.ParameterStatus):
+            self.parameters[message.name] = message.value
+        elif isinstance(message, backend.NoticeResponse):
+            self.notices.append(message.fields)
+        elif isinstance(message, backend.BackendKeyData):
+            self._key = (message.process_id, message.secret)
+
+    def roundtrip(self, data: bytes, ready: int = 1) -> list[Answer]:
+        """Send, read `ready` times up to ReadyForQuery, and give the answers; the first error is raised at the end."""
+        self._send(data)
+        answers: list[Answer] = []
+        error: Error | None = None
+        for left in range(ready, 0, -1):
+            reader = _Reader(self)
+            try:
+                reader.run()
+            except KeyboardInterrupt:
+                self._interrupted(reader, left)
+                raise
+            except Error:
+                raise
+            except BaseException:
+                self._drop()
+                raise
+            answers += reader.answers
+            error = error or reader.error
+        if error is not None:
+            raise error
+        return answers
+
+    def _interrupted(self, reader: _Reader, ready: int = 1) -> None:
+        """Cancel what runs and read its answers to the end; give up the conversation if that does not work."""
+        sock = self._sock
+        if sock is None:
+            return
+        try:
+            self.cancel()
+            sock.settimeout(CANCEL_TIMEOUT_S)
+            reader.run()
+            for _ in range(1, ready):
+                _Reader(self).run()
+            sock.settimeout(None)
+        except (OSError, Error, KeyboardInterrupt):
+            self._drop()
+
+    # COPY
+
+    def copy_in(self, data: bytes, chunks: Iterable[bytes]) -> Answer:
+        """Run one COPY … FROM STDIN statement with the chunks as its data."""
+        self._send(data)
+        reader = _Reader(self, stop_at_copy=True)
+        reader.run()
+        if reader.error is None and (not reader.answers or reader.answers[-1].copy != "G"):
+            raise InterfaceError("the statement is not COPY … FROM STDIN")
+        if reader.error is None:
+            try:
+                for chunk in chunks:
+                    self._send(frontend.copy_data(chunk))
+            except BaseException:
+                self._send(frontend.copy_fail("the client gave up"))
+                _Reader(self).run()
+                raise
+            self._send(frontend.COPY_DONE)
+            reader = _Reader(self)
+            reader.run()
+        if reader.error is not None:
+            raise reader.error
+        return reader.answers[-1]
+
+    def copy_out(self, data: bytes) -> Iterator[bytes]:
+        """Run one COPY … TO STDOUT statement and give its data piece by piece."""
+        self._send(data)
+        reader = _Reader(self)
+        finished = False
+        try:
+            for message in self._messages():
+                if type(message) is frontend.CopyData:
+                    yield message.data
+                elif finished := reader.take(message):
+                    break
+        finally:
+            if not finished:  # the caller stopped half-way: end the statement and stay in step
+                self._interrupted(reader)
+        if reader.error is not None:
+            raise reader.error
+
+
+class _Reader:
+    """Gathers answers up to ReadyForQuery; can go on after an interrupt."""
+
+    def __init__(self, wire: Wire, stop_at_copy: bool = False) -> None:
+        self._wire = wire
+        self._stop_at_copy = stop_at_copy
+        self._answer = Answer()
+        self.answers: list[Answer] = []
+        self.error: Error | None = None
+
+    def run(self) -> None:
+        """Read until the server waits."""
+        for message in self._wire._messages():
+            if type(message) is backend.DataRow:
+                self._answer.rows.append(message.values)
+            elif self.take(message):
+                return
+
+    def take(self, message: Any) -> bool:
+        """Handle one message; True when the server waits for us."""
+        kind = type(message)
+        if kind is backend.RowDescription:
+            self._answer.columns = message.columns
+        elif kind is backend.CommandComplete or kind is backend.Done:
+            self._done(message)
+        elif kind is backend.ReadyForQuery:
+            self._wire.status = message.status
+            return True
+        elif kind is backend.ErrorResponse:
+            self.error = self.error or from_fields(message.fields)
+            self._answer = Answer()
+            if message.fields.get("S") == "FATAL":
+                self._wire._drop()
+                raise self.error
+        elif kind is backend.CopyResponse:
+            self._answer.copy = message.direction
+            if message.direction == "G":
+                if self._stop_at_copy:
+                    self.answers.append(self._answer)
+                    return True
+                self._wire._send(frontend.copy_fail("this call cannot send COPY data; use copy_in"))
+        else:
+            self._wire._aside(message)
+        return False
+
+    def _done(self, message: backend.CommandComplete | backend.Done) -> None:
+        if isinstance(message, backend.CommandComplete):
+            self._answer.tag = message.tag
+        elif message.kind == "s":
+            self._answer.suspended = True
+        elif message.kind != "I":
+            return
+        self.answers.append(self._answer)
+        self._answer = Answer()
