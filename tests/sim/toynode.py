@@ -116,12 +116,12 @@ class ToySession:
             self._end("ROLLBACK")
 
     async def _acquire(self) -> None:
-        while not self.db.free():
+        while True:
+            if self.db.free():
+                break
             await asyncio.sleep(0.001)
         self.db.owner = self
         self.db.sql.execute("BEGIN")
-        if self.db.bug == "stale-read" and self.db.rng.random() < 0.3:
-            self.db.old = self.db.copy()
 
     def _end(self, word: str) -> ToyResult:
         written, self._written = self._written, []
@@ -132,9 +132,13 @@ class ToySession:
                 for sql, params in written:
                     self._run(self.db.sql, sql, params)
         else:
+            if self.db.bug == "stale-read" and self.db.rng.random() < 0.2 and word == "COMMIT":
+                self.db.old = None
             self.db.sql.execute(word)
             self.db.owner = None
-        if word == "COMMIT" and self.node.body.rand.randrange(100) == 0:
+            if self.db.bug == "stale-read" and self.db.old is None:
+                self.db.old = self.db.copy()
+        if word == "COMMIT" and written and self.node.body.rand.randrange(100) == 0:
             raise OutcomeUnknownError("the toy does not tell")
         return ToyResult(word, [])
 

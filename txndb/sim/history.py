@@ -7,6 +7,7 @@ number is never used again, for the operation may still take effect at any later
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -51,6 +52,16 @@ class History:
     def calls(self) -> list[Call]:
         """Every operation that happened or may have happened, in order of invocation; failed ones are left out."""
         return pair(self.ops)
+
+
+def load(lines: Iterable[bytes]) -> list[Op]:
+    """Read a history from JSON lines; lines of other than numbered processes (a nemesis) are left out."""
+    ops: list[Op] = []
+    for line in lines:
+        raw: dict[str, Any] = msgspec.json.decode(line)
+        if isinstance(raw["process"], int):
+            ops.append(Op(len(ops), raw["process"], raw["type"], raw["f"], raw.get("value"), raw.get("key")))
+    return ops
 
 
 def pair(ops: list[Op]) -> list[Call]:

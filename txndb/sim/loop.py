@@ -14,7 +14,7 @@ Invariants:
    tasks are kept, unfinished, in the loop's graveyard until `bury`.
 3. Callbacks of a paused incarnation run after `resume`, in the order in which they became due.
 4. An exception that leaves a callback leaves `run_until_us` too: in a simulation it is a violation.
-5. At one instant no more than `CALLBACKS_AT_ONCE_MAX` callbacks run; beyond that it is a livelock, and reported.
+5. At one instant no more than `callbacks_at_once_max` callbacks run; beyond that it is a livelock, and reported.
 
 What it does not do: sockets, signals, subprocesses, threads (`call_soon_threadsafe` is `call_soon`, an executor is
 refused). Driven by `txndb.sim.world` and by tests.
@@ -149,6 +149,7 @@ class VirtualLoop(base_events.BaseEventLoop):
         self.set_debug(False)
         self.now_us = 0
         self.callbacks_run = 0
+        self.callbacks_at_once_max = CALLBACKS_AT_ONCE_MAX
         self.graveyard: list[asyncio.Task[Any]] = []
         self.graveyard_of: list[Incarnation] = []
         self.problems: list[str] = []
@@ -318,7 +319,7 @@ class VirtualLoop(base_events.BaseEventLoop):
                 context.run(callback, *handle._args)
             except ProcessEnded:
                 assert incarnation is not None and not incarnation.alive
-            if ran > CALLBACKS_AT_ONCE_MAX:
+            if ran > self.callbacks_at_once_max:
                 raise LivelockError(f"{ran} callbacks at {self.now_us} us, the last of them {callback!r}")
         self.callbacks_run += ran
 

@@ -333,6 +333,9 @@ class SimTransport:
             wait = network.options.redial_us
             self._dial_later(peer, wait + network.rng.randrange(wait + 1))
             return
+        existing = target.peers.get(self.node)
+        if existing is not None and not existing.broken and existing.other(target) is self:
+            return  # dialled by the target at this very moment
         connection = _Connection(self, target)
         self._attach(connection)
         target.incarnation.call_soon(target._attach, connection)

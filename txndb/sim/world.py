@@ -17,6 +17,7 @@ Invariant: the run depends on its options only. Its trace hash is the proof.
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 import traceback
 from collections.abc import Callable, Coroutine
@@ -43,6 +44,8 @@ PROGRESS_US: Final = 60_000_000
 STOP_US: Final = 90_000_000
 QUIESCE_US: Final = 60_000_000
 VALIDATE_US: Final = 100_000
+COLLECT_US: Final = 5_000_000
+"""Garbage is collected at fixed virtual times, since finalizers are code that runs."""
 RESTART_US: Final = 500_000
 
 
@@ -97,6 +100,7 @@ class World:
         self.phase = "boot"
         self._stopping = False
         self._clients: list[Client] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self._think_us = derive(options.seed, "think").choice((20_000, 100_000, 300_000))
 
     # --- the run --------------------------------------------------------------------------------------------------
@@ -105,12 +109,17 @@ class World:
         """Run to the verdict."""
         started = time.perf_counter()
         violation = ""
+        collecting = gc.isenabled()
+        gc.disable()
         try:
             self._drive(self._course())
         except ViolationError as error:
             violation = str(error)
         except Exception as error:  # noqa: BLE001 - whatever leaves a callback is what the simulator looks for
             violation = f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-8)}"
+        finally:
+            if collecting:
+                gc.enable()
         if violation:
             violation = f"[{self.phase}, {self.loop.now_us / 1e6:.3f} s] {violation}"
         report = self._report(violation, time.perf_counter() - started)
@@ -138,14 +147,21 @@ class World:
     def _drive(self, course: Coroutine[Any, Any, None]) -> None:
         """Run the course to its end, looking at every machine's invariants on the way."""
         main = self.loop.create_task(course)
+        collect_us = COLLECT_US
         while not main.done():
             self.loop.run_until_us(self.loop.now_us + VALIDATE_US)
             self._look()
+            if self.loop.now_us >= collect_us:
+                gc.collect()
+                collect_us += COLLECT_US
         main.result()
 
     def _look(self) -> None:
         if self.loop.problems:
             raise ViolationError(self.loop.problems[0])
+        for task in self._tasks:
+            if task.done():
+                task.result()
         for host in self.hosts:
             if host.ready and host.brain is not None and host.incarnation is not None:
                 host.incarnation.context.copy().run(host.brain.validate)
@@ -157,7 +173,7 @@ class World:
         self.network.options = options.network
         for number in range(options.clients):
             self._clients.append(self._client(number))
-        tasks = [self.loop.create_task(self._work(client)) for client in self._clients]
+        tasks = self._tasks = [self.loop.create_task(self._work(client)) for client in self._clients]
         harm = self.loop.create_task(self.nemesis.run())
         await asyncio.sleep(options.seconds)
         harm.cancel()
@@ -166,8 +182,6 @@ class World:
         await self._require_progress()
         self._stopping = True
         await self._until(lambda: all(task.done() for task in tasks), STOP_US, "clients still wait")
-        for task in tasks:
-            task.result()
         self._enter("rest")
         await self._until(lambda: not self._unrest(), QUIESCE_US, self._unrest)
         self._enter("verdict")

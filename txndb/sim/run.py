@@ -1,0 +1,105 @@
+"""Running seeds: one here, many over several processes."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+import txndb
+from txndb.sim.options import WorldOptions, draw_options
+from txndb.sim.parts import Parts
+from txndb.sim.world import Report, World
+
+NODE_PARTS: Final = "txndb.sim.brain:node_parts"
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What was asked for on the command line; empty or zero = drawn from the seed."""
+
+    faults: str = "all"
+    workload: str = ""
+    nodes: int = 0
+    seconds: float = 10.0
+    canaries: tuple[str, ...] = ()
+    parts: str = NODE_PARTS
+
+    def options(self, seed: int) -> WorldOptions:
+        return draw_options(
+            seed,
+            faults=self.faults,
+            workload=self.workload,
+            nodes=self.nodes,
+            seconds=self.seconds,
+            canaries=self.canaries,
+        )
+
+    def replay_line(self, seed: int) -> str:
+        """The one line that repeats a run."""
+        line = f"txndb sim --seed {seed} --faults {self.faults} --seconds {self.seconds:g}"
+        if self.workload:
+            line += f" --workload {self.workload}"
+        if self.nodes:
+            line += f" --nodes {self.nodes}"
+        for canary in self.canaries:
+            line += f" --canary {canary}"
+        if self.parts != NODE_PARTS:
+            line += f" --parts {self.parts}"
+        return line
+
+
+def load_parts(name: str) -> Parts:
+    """The parts that `module:function` makes."""
+    module, _, function = name.partition(":")
+    make: Callable[[], Parts] = getattr(importlib.import_module(module), function)
+    return make()
+
+
+def run_seed(request: Request, seed: int, echo: bool = False) -> tuple[Report, list[str]]:
+    """Run one seed; also returns the story (its last lines, or all of it with `echo`)."""
+    world = World(request.options(seed), load_parts(request.parts), echo=echo)
+    report = world.run()
+    return report, list(world.trace.story) if echo or not report.ok else []
+
+
+def run_seeds(request: Request, seeds: Iterable[int], jobs: int) -> Iterator[tuple[Report, list[str]]]:
+    """Run seeds, `jobs` at a time in processes of their own; results come as they are ready."""
+    if jobs == 1:
+        for seed in seeds:
+            yield run_seed(request, seed)
+        return
+    todo = iter(seeds)
+    with ProcessPoolExecutor(jobs, mp_context=get_context("forkserver"), max_tasks_per_child=50) as pool:
+        running: list[Future[tuple[Report, list[str]]]] = []
+        try:
+            while True:
+                for seed in itertools.islice(todo, 2 * jobs - len(running)):
+                    running.append(pool.submit(run_seed, request, seed))
+                if not running:
+                    return
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in [future for future in running if future in done]:
+                    running.remove(future)
+                    yield future.result()
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def commit() -> str:
+    """The commit of the checkout this code runs from, or the package's version."""
+    git = Path(txndb.__file__).resolve().parent.parent / ".git"
+    head = git / "HEAD"
+    if not head.is_file():
+        return "unknown"
+    text = head.read_text().strip()
+    if not text.startswith("ref: "):
+        return text[:12]
+    ref = git / text.removeprefix("ref: ")
+    return ref.read_text().strip()[:12] if ref.is_file() else "unknown"
