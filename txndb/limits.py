@@ -10,6 +10,8 @@ ROW_BYTES_MAX: Final = 8 * 1024 * 1024
 TRANSACTION_BYTES_MAX: Final = 64 * 1024 * 1024
 STATEMENT_BYTES_MAX: Final = 16 * 1024 * 1024
 PARAMETERS_MAX: Final = 65_535
+STATEMENT_DEPTH_MAX: Final = 128
+"""Levels of nesting in a statement's syntax tree; a longer chain of ANDs or ORs is one level."""
 
 # raft
 HEARTBEAT_US: Final = 100_000
