@@ -112,6 +112,11 @@ class Connection:
         return self.status != "I"
 
     @property
+    def where(self) -> str:
+        """user@host:port/database of the conversation, or user@embedded/database."""
+        return self._dialer.where
+
+    @property
     def parameters(self) -> dict[str, str]:
         """The server's reported parameters."""
         return dict(self._wire.parameters)

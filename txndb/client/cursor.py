@@ -150,6 +150,13 @@ class Cursor:
         """The remaining rows."""
         return self.fetchmany(len(self._rows))
 
+    def fetch_text(self) -> list[tuple[str | None, ...]]:
+        """The remaining rows as the server wrote them, NULL as None: for showing, not for computing."""
+        self._must_have_rows()
+        rows = self._rows[self._at :]
+        self._at += len(rows)
+        return [tuple([None if raw is None else raw.decode() for raw in row]) for row in rows]
+
     def _load(self, row: list[bytes | None]) -> Row:
         return tuple(
             [None if raw is None else load(raw) for load, raw in zip(self._loaders, row, strict=True)]

@@ -30,6 +30,8 @@ class EmbeddedNode(Protocol):
 class Dialer(Protocol):
     """Where a connection gets its conversations from."""
 
+    @property
+    def where(self) -> str: ...
     def open(self, settings: dict[str, str]) -> Wire: ...
     def share(self) -> Dialer: ...
     def close(self) -> None: ...
@@ -41,6 +43,12 @@ class TcpDialer:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._first = 0
+
+    @property
+    def where(self) -> str:
+        """user@host:port/database of the host in use."""
+        host, port = self._target.hosts[self._first]
+        return f"{self._target.user}@{host}:{port}/{self._target.database}"
 
     def open(self, settings: dict[str, str]) -> Wire:
         """A started conversation with the first host that answers; the last refusal when none does."""
@@ -119,6 +127,11 @@ class EmbeddedDialer:
             if path is not None:
                 self._open_paths[path] = found
         return found
+
+    @property
+    def where(self) -> str:
+        """user@embedded/database."""
+        return f"{self._target.user}@embedded/{self._target.database}"
 
     def open(self, settings: dict[str, str]) -> Wire:
         """A started conversation with the node."""
