@@ -246,6 +246,10 @@ class RaftLog:
         """The highest dead replica id of each range that has one."""
         return dict(sorted(self._tombstones.items()))
 
+    def tombstone_of(self, range_id: int) -> int:
+        """The range's highest dead replica id, 0 = none."""
+        return self._tombstones.get(range_id, 0)
+
     def bury(self, range_id: int, replica_id: int) -> None:
         """Queue a tombstone: the range's replica with this id or a lower one ends; its records are forgotten."""
         if replica_id <= self._tombstones.get(range_id, 0):
