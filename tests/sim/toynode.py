@@ -220,3 +220,8 @@ def toy_parts(bug: str = "") -> Parts:
         return ToyNode(body, db)
 
     return Parts(open_brain=open_brain, new_disk=lambda rng: ToyDisk(), new_engine=MemoryEngine)
+
+
+def torn_parts() -> Parts:
+    """A toy whose commits are sometimes torn."""
+    return toy_parts("torn")

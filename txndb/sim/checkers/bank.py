@@ -28,7 +28,7 @@ def check_bank(calls: Sequence[Call], accounts: int, total: int) -> list[str]:
     """What is wrong; empty if nothing is. Operations: `read` and `transfer`."""
     reads = [call for call in calls if call.f == "read" and call.returned is not None]
     transfers = [call for call in calls if call.f == "transfer" and call.returned is not None and call.result]
-    problems = [text for read in reads if (text := _check_total(read, accounts, total))]
+    problems = [text for read in reads if (text := check_total(read, accounts, total))]
     if problems:
         return problems
     problems += _check_unique(reads, transfers)
@@ -44,7 +44,8 @@ def _rows(call: Call) -> list[Row]:
     return [(int(a), int(b), int(v)) for a, b, v in call.result]
 
 
-def _check_total(read: Call, accounts: int, total: int) -> str:
+def check_total(read: Call, accounts: int, total: int) -> str:
+    """Finding 1: what is wrong with one read by itself."""
     rows = _rows(read)
     if [row[0] for row in rows] != list(range(accounts)):
         return f"1: read at {read.invoked} saw accounts {[row[0] for row in rows]} instead of {accounts}"
