@@ -11,9 +11,10 @@ import socket
 import threading
 from typing import Final, Protocol
 
-from txndb.client.errors import Error, OperationalError, lost
+from txndb.client.errors import Error, OperationalError, from_node, lost
 from txndb.client.target import Target
 from txndb.client.wire import Wire
+from txndb.errors import TxndbError
 
 APPLICATION_NAME: Final = "txndb"
 _REFUSALS_PASSED: Final = frozenset(("57P03", "57P01", "53300"))
@@ -123,7 +124,10 @@ class EmbeddedDialer:
         if found is None:
             from txndb.server.embedded import open_embedded
 
-            found = _Shared(open_embedded(path), path)
+            try:
+                found = _Shared(open_embedded(path), path)
+            except TxndbError as error:
+                raise from_node(error) from error
             if path is not None:
                 self._open_paths[path] = found
         return found
@@ -138,7 +142,10 @@ class EmbeddedDialer:
         shared = self._shared
         if shared is None:
             raise lost("the connection is closed", "08003")
-        wire = Wire(shared.node.connect(), shared.node.connect)
+        try:
+            wire = Wire(shared.node.connect(), shared.node.connect)
+        except TxndbError as error:
+            raise from_node(error) from error
         wire.start(self._target.user, self._target.password, {"database": self._target.database, **settings})
         return wire
 

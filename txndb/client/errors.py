@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from txndb.errors import TxndbError
+
 
 class Warning(Exception):
     """An important warning (never raised by this driver, which keeps notices in `Connection.notices`)."""
@@ -103,6 +105,12 @@ _BY_CLASS: Final[dict[str, type[DatabaseError]]] = {
     "72": OperationalError,
     "XX": InternalError,
 }
+
+
+def from_node(error: TxndbError) -> DatabaseError:
+    """The exception for an error that a node in this process raised before any conversation."""
+    fields = {"C": error.code, "M": error.message, "D": error.detail, "H": error.hint, "S": "FATAL"}
+    return from_fields({code: text for code, text in fields.items() if text})
 
 
 def from_fields(fields: dict[str, str]) -> DatabaseError:

@@ -10,7 +10,7 @@ import msgspec
 
 from txndb.client.errors import InterfaceError
 
-DEFAULT_PORT: Final = 26257
+DEFAULT_PORT: Final = 7432
 DEFAULT_USER: Final = "root"
 DEFAULT_DATABASE: Final = "defaultdb"
 _SCHEMES: Final = ("txndb://", "postgresql://", "postgres://")

@@ -14,7 +14,7 @@ from txndb.client import Connection, Error, connect
 from txndb.shell.output import FORMATS
 from txndb.shell.runner import Failed, Quit, Runner
 
-DEFAULT_TARGET: Final = "txndb://127.0.0.1:26257/defaultdb"
+DEFAULT_TARGET: Final = "txndb://127.0.0.1:7432/defaultdb"
 _HOST_PORT: Final = re.compile(r"(?:[\w.-]+|\[[0-9a-fA-F:]+\]):\d+(?:/\w+)?$")
 
 
