@@ -1,1 +1,9 @@
-"""The SQL parser: text to syntax trees (`ast`)."""
+"""The SQL parser: text to tokens (`tokens`), tokens to syntax trees (`parser`, `ast`), text to a plan-cache key
+(`normalize`)."""
+
+from __future__ import annotations
+
+from txndb.sql.parse.parser import parse, parse_one
+from txndb.sql.parse.tokens import Token, is_complete, scan, split_statements, tokenize
+
+__all__ = ["Token", "is_complete", "parse", "parse_one", "scan", "split_statements", "tokenize"]

@@ -170,8 +170,11 @@ class IsDistinct(Expr, frozen=True, eq=False):
     negated: bool = False
 
 
+LikeKind = Lit["LIKE", "ILIKE", "SIMILAR TO"]
+
+
 class Like(Expr, frozen=True, eq=False):
-    kind: Lit["LIKE", "ILIKE", "SIMILAR TO"]
+    kind: LikeKind
     arg: Expr
     pattern: Expr
     escape: Expr | None = None

@@ -1,0 +1,224 @@
+"""The LALR(1) driver: tokens to a syntax tree by the tables Lark computes from `grammar.lark`.
+
+Lark (`Lark(grammar, parser="lalr")`) checks the grammar and computes the tables, which takes seconds; they are kept
+beside the grammar in `grammar.tables` (`python -m txndb.sql.parse.build` writes it) and are used only if their digest
+is the grammar's, else they are computed anew. The driver is ours because a key word is one only where the grammar
+can use it: PostgreSQL's 400 words need the parser's state to be told from identifiers.
+
+Invariants
+ 1. A key word is shifted as such if the state has an action for it (and, where an identifier would do too, if what
+    follows fits: `_NEEDS_NEXT`); else as IDENT if its category allows that here.
+ 2. An action is called as `action(actions, pos, *children)`: `pos` the 1-based position of the rule's first token.
+ 3. The stacks are lists, so nesting costs no Python recursion.
+
+Reference: DeRemer & Pennello, "Efficient Computation of LALR(1) Look-Ahead Sets", 1982 (what Lark implements).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol
+
+from txndb.errors import InternalError
+from txndb.sql.parse.keywords import KEYWORDS, RESERVED, TYPE_OR_FUNCTION
+from txndb.sql.parse.tokens import Token, syntax_error
+
+GRAMMAR: Final = Path(__file__).with_name("grammar.lark")
+TABLES: Final = Path(__file__).with_name("grammar.tables")
+_STRINGS: Final = frozenset(("STRING",))
+_PAREN: Final = frozenset(("LPAR",))
+_UNITS: Final = frozenset(("YEAR", "MONTH", "DAY", "HOUR", "MINUTE", "SECOND"))
+
+_NEEDS_NEXT: Final[dict[str, frozenset[str]]] = {
+    **dict.fromkeys(
+        ("EXISTS", "ROW", "VALUES", "EXTRACT", "SUBSTRING", "POSITION", "TRIM", "OVERLAY", "OPERATOR"), _PAREN
+    ),
+    **dict.fromkeys(("FILTER", "WITHIN", "ROLLUP", "CUBE"), _PAREN | {"GROUP"}),
+    "GROUPING": frozenset(("SETS",)),
+    "OVER": frozenset(("LPAR", "IDENT")),
+    "INTERVAL": _STRINGS | _PAREN | _UNITS,
+    "TIME": _STRINGS | _PAREN | {"WITH_LA", "WITHOUT_LA", "ZONE"},
+    "TIMESTAMP": _STRINGS | _PAREN | {"WITH_LA", "WITHOUT_LA"},
+    "DOUBLE": frozenset(("PRECISION",)),
+    "CHARACTER": frozenset(("VARYING",)),
+    "CHAR": frozenset(("VARYING",)),
+    "BIT": frozenset(("VARYING",)),
+    "AT": frozenset(("TIME",)),
+    "IF": frozenset(("EXISTS", "NOT")),
+    "ISOLATION": frozenset(("LEVEL",)),
+}
+"""Words that are key words only before one of these, where an identifier would fit as well."""
+
+_JOINED: Final[dict[str, tuple[frozenset[str], str]]] = {
+    "NOT": (frozenset(("BETWEEN", "IN", "LIKE", "ILIKE", "SIMILAR")), "NOT_LA"),
+    "NULLS": (frozenset(("FIRST", "LAST")), "NULLS_LA"),
+    "WITH": (frozenset(("TIME", "ORDINALITY")), "WITH_LA"),
+    "WITHOUT": (frozenset(("TIME",)), "WITHOUT_LA"),
+    "AS": (frozenset(("OF",)), "AS_LA"),
+}
+"""Words of two meanings, told apart by the next word (as PostgreSQL's base_yylex does); AS OF needs SYSTEM too."""
+
+
+class Actions(Protocol):
+    lookahead: Token
+
+
+Action = Callable[..., Any]
+
+
+class Rule(NamedTuple):
+    origin: str
+    size: int
+    action: str
+    """"" passes the single kept child through."""
+    keep: tuple[int, ...] | None
+    """Indices of the children to pass, -1 for an absent optional; None: all of them."""
+
+
+class Tables(NamedTuple):
+    start: int
+    end: int
+    """The state in which EOF accepts."""
+    rules: tuple[Rule, ...]
+    actions: tuple[dict[str, int], ...]
+    """By state: terminal -> state to shift to, or ~rule to reduce."""
+    gotos: tuple[dict[str, int], ...]
+
+
+class Parser:
+    """A parser for one grammar and one class of actions; immutable, to be shared."""
+
+    def __init__(self, tables: Tables, actions: type[Actions]) -> None:
+        self._tables = tables
+        self._rules = [
+            (rule.origin, rule.size, getattr(actions, rule.action) if rule.action else None, rule.keep)
+            for rule in tables.rules
+        ]
+
+    def parse(self, sql: str, tokens: list[Token], actions: Actions) -> Any:
+        """The value of the start rule for one statement's tokens (the last is EOF or SEMICOLON)."""
+        tables, rules = self._tables, self._rules
+        action_rows, goto_rows = tables.actions, tables.gotos
+        states, starts = [tables.start], [0]
+        values: list[Any] = [None]
+        tokens = joined(tokens)
+        for at, token in enumerate(tokens):
+            kind = token[0]
+            if kind == "SEMICOLON":
+                kind = "EOF"
+            word = kind in KEYWORDS
+            actions.lookahead = token
+            while True:
+                state = states[-1]
+                row = action_rows[state]
+                if word:
+                    kind = _kind(tokens, at, row)
+                act = row.get(kind)
+                if act is None:
+                    if kind == "EOF" and state == tables.end:
+                        return values[-1]
+                    raise syntax_error(sql, token)
+                if act >= 0:
+                    states.append(act)
+                    values.append(token)
+                    starts.append(token[2] + 1)
+                    break
+                origin, size, action, keep = rules[~act]
+                if size == 1 and action is None:
+                    states[-1] = goto_rows[states[-2]][origin]
+                    continue
+                if size:
+                    children = values[-size:]
+                    start = starts[-size]
+                    del states[-size:], values[-size:], starts[-size:]
+                else:
+                    children = []
+                    start = token[2] + 1
+                if keep is not None:
+                    children = [children[i] if i >= 0 else None for i in keep]
+                values.append(children[0] if action is None else action(actions, start, *children))
+                starts.append(start)
+                states.append(goto_rows[states[-1]][origin])
+        raise InternalError("the token list had no end")
+
+
+def joined(tokens: list[Token]) -> list[Token]:
+    """Tokens with the two-word look-aheads of `_JOINED` resolved."""
+    for at, token in enumerate(tokens):
+        rule = _JOINED.get(token[0])
+        if rule is None or tokens[at + 1][0] not in rule[0]:
+            continue
+        if rule[1] == "AS_LA" and tokens[at + 2][0] != "SYSTEM":
+            continue
+        tokens[at] = Token(rule[1], token.value, token.start, token.end)
+    return tokens
+
+
+def _kind(tokens: list[Token], at: int, row: dict[str, int]) -> str:
+    """Invariant 1: the terminal a key word stands for in a state whose actions are `row`."""
+    kind = tokens[at][0]
+    identifier = "IDENT" in row
+    if kind in row:
+        needs = _NEEDS_NEXT.get(kind)
+        if identifier and needs is not None and tokens[at + 1][0] not in needs:
+            return "IDENT"
+        return kind
+    if not identifier:
+        return kind
+    if kind in RESERVED or kind in TYPE_OR_FUNCTION:
+        before = tokens[at - 1][0] if at else ""
+        if before in ("AS", "DOT"):
+            return "IDENT"
+        if kind in RESERVED or tokens[at + 1][0] not in ("LPAR", "STRING"):
+            return kind
+    return "IDENT"
+
+
+def digest(grammar: str) -> str:
+    return hashlib.sha256(grammar.encode()).hexdigest()
+
+
+def load() -> Tables:
+    """The tables of the grammar: the kept ones if they are of this very grammar, else computed."""
+    grammar = GRAMMAR.read_text(encoding="utf-8")
+    try:
+        kept = json.loads(zlib.decompress(TABLES.read_bytes()))
+    except FileNotFoundError:
+        kept = {}
+    if kept.get("digest") == digest(grammar):
+        return _decode(kept)
+    from txndb.sql.parse import build  # a node that has the tables does not import Lark
+
+    return build.compute(grammar)
+
+
+def _decode(kept: dict[str, Any]) -> Tables:
+    rows = [{sys.intern(k): v for k, v in row.items()} for row in kept["rows"]]
+    rules = tuple(Rule(sys.intern(o), n, a, None if k is None else tuple(k)) for o, n, a, k in kept["rules"])
+    actions = tuple(rows[i] for i in kept["actions"])
+    gotos = tuple(rows[i] for i in kept["gotos"])
+    return Tables(kept["start"], kept["end"], rules, actions, gotos)
+
+
+def encode(grammar: str, tables: Tables) -> bytes:
+    """The content of `grammar.tables`; equal rows, of which there are many, are kept once."""
+    rows: dict[str, int] = {}
+
+    def row_id(row: dict[str, int]) -> int:
+        return rows.setdefault(json.dumps(row, sort_keys=True), len(rows))
+
+    kept = {
+        "digest": digest(grammar),
+        "start": tables.start,
+        "end": tables.end,
+        "rules": tables.rules,
+        "actions": [row_id(row) for row in tables.actions],
+        "gotos": [row_id(row) for row in tables.gotos],
+    }
+    kept["rows"] = [json.loads(row) for row in rows]
+    return zlib.compress(json.dumps(kept, separators=(",", ":")).encode(), 9)
