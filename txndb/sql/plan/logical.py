@@ -40,8 +40,6 @@ class Scan(Logical, frozen=True, eq=False):
     """Ids of the columns anything above reads; None: all."""
     lock: int = 0
     """0 as the view locks, 2 for the rows chosen by FOR UPDATE, UPDATE, DELETE."""
-    limit: Bound | None = None
-    """At most so many rows that pass `filters` are wanted (a bound, not exact)."""
 
 
 class VirtualScan(Logical, frozen=True, eq=False):

@@ -1,0 +1,74 @@
+"""What running operators share: the view they read, parameters, the evaluation context and the memory bound."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from txndb.errors import LimitError
+from txndb.sql.catalog.snapshot import Catalog
+from txndb.sql.types import EvalContext
+from txndb.txn.api import ReadView, Txn
+
+ROWS_HELD_MAX = 5_000_000
+"""Rows that sorts, joins and aggregates of one statement may hold together."""
+
+
+class NeedNumbers(Exception):
+    """A sequence's cached block is used up; the batch that asked is run again once it is refilled."""
+
+    def __init__(self, sequence_id: int) -> None:
+        super().__init__(f"sequence {sequence_id} needs a block")
+        self.sequence_id = sequence_id
+
+
+Refill = Callable[[int, int], Awaitable[None]]
+
+
+async def _no_sequences(sequence_id: int, count: int) -> None:
+    raise LimitError("sequences cannot be used here")
+
+
+class ExecContext:
+    """One statement's run."""
+
+    __slots__ = ("catalog", "env", "held", "params", "refill", "txn", "view")
+
+    def __init__(
+        self,
+        view: ReadView,
+        params: Sequence[Any],
+        env: EvalContext,
+        catalog: Catalog,
+        txn: Txn | None = None,
+        refill: Refill = _no_sequences,
+    ) -> None:
+        self.view = view
+        self.params = params
+        self.env = env
+        self.catalog = catalog
+        self.txn = txn
+        self.refill = refill
+        self.held = 0
+
+    def hold(self, rows: int) -> None:
+        """Count rows kept in memory; 54000 above the bound."""
+        self.held += rows
+        if self.held > ROWS_HELD_MAX:
+            raise LimitError(
+                f"the statement holds more than {ROWS_HELD_MAX} rows in memory",
+                hint="Sort, group or join fewer rows at once.",
+            )
+
+    def with_params(self, params: Sequence[Any]) -> ExecContext:
+        """The same run with other parameters (a subplan's)."""
+        return ExecContext(self.view, params, self.env, self.catalog, self.txn, self.refill)
+
+    async def call(self, fn: Callable[[Any, Sequence[Any], Any], Any], rows: Any) -> Any:
+        """Run a generated function, refilling the sequences it draws from."""
+        while True:
+            try:
+                return fn(rows, self.params, self.env)
+            except NeedNumbers as need:
+                count = len(rows) if isinstance(rows, list) else 1
+                await self.refill(need.sequence_id, count)
