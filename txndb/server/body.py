@@ -85,6 +85,6 @@ class ServerBody:
     def _open_disk(self) -> Disk:
         if self._data is None:
             return MemoryDisk()
-        from txndb.server.files import RealDisk
+        from txndb.server.files import OsDisk
 
-        return RealDisk(str(self._data.log_path))
+        return OsDisk(str(self._data.log_path))

@@ -90,6 +90,69 @@ def start(
         fail(message, code)
 
 
+@click.command()
+@click.option("--nodes", default=3, show_default=True, type=click.IntRange(1, 9), help="Node processes.")
+@click.option(
+    "--seconds", default=15.0, show_default=True, type=click.FloatRange(1.0), help="How long to transfer."
+)
+@click.option("--no-kill", is_flag=True, help="Leave the leader alone.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@click.option("-e", "execute", metavar="SQL", help="Run SQL on the cluster afterwards, instead of the shell.")
+@click.pass_context
+def demo(
+    ctx: click.Context, nodes: int, seconds: float, no_kill: bool, as_json: bool, execute: str | None
+) -> None:
+    """A cluster of real processes loses its leader under load and keeps every cent."""
+    import psycopg
+
+    from txndb.errors import TxndbError
+    from txndb.server.demo_cli import run_demo
+    from txndb.server.main import explain
+
+    try:
+        ok = run_demo(ctx, nodes, seconds, not no_kill, as_json, execute)
+    except TxndbError as e:
+        fail(explain(e), 1)
+    except psycopg.Error as e:
+        fail(f"the demo failed: {str(e).strip()}", 1)
+    if not ok:
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("workload", type=click.Choice(["insert", "update", "select", "bank", "tpcb"]))
+@click.option(
+    "--url", "urls", multiple=True, required=True, help="A postgresql:// URL; several spread the clients."
+)
+@click.option("--clients", default=16, show_default=True, type=click.IntRange(1, 1000))
+@click.option("--seconds", default=10.0, show_default=True, type=click.FloatRange(0.1))
+@click.option(
+    "--rows", default=10_000, show_default=True, type=click.IntRange(2), help="Rows to load before."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def bench(
+    workload: str, urls: tuple[str, ...], clients: int, seconds: float, rows: int, as_json: bool
+) -> None:
+    """Measure a workload on txndb or PostgreSQL. Creates and replaces tables named bench_…"""
+    import msgspec
+
+    from txndb.errors import TxndbError
+    from txndb.server.bench import run_bench
+    from txndb.server.main import explain
+
+    try:
+        result = run_bench(workload, urls, clients, seconds, rows)
+    except TxndbError as e:
+        fail(explain(e), 1)
+    if as_json:
+        click.echo(msgspec.json.encode(result).decode())
+        return
+    click.echo(f"{workload}, {clients} clients, {seconds:g} s: {result.tps:,.1f} transactions/s")
+    click.echo(f"  latency p50 {result.p50_ms:.2f} ms, p99 {result.p99_ms:.2f} ms")
+    first = f" (first: {result.first_error})" if result.first_error else ""
+    click.echo(f"  {result.retries} retries, {result.errors} errors{first}")
+
+
 @click.group()
 @click.version_option(__version__, prog_name="txndb")
 def server() -> None:
@@ -97,6 +160,8 @@ def server() -> None:
 
 
 server.add_command(start)
+server.add_command(demo)
+server.add_command(bench)
 
 
 def main() -> None:
