@@ -32,7 +32,10 @@ class Violation(AssertionError):
 class ChaosCluster(Cluster):
     """A cluster that keeps the history needed to judge it."""
 
-    def __init__(self, seed: int, size: int, canaries: frozenset[str]) -> None:
+    def __init__(self, seed: int, size: int, canaries: frozenset[str], turmoil: bool) -> None:
+        self.turmoil = turmoil
+        self.loss = 0.2 if turmoil else 0.05
+        self.late = 0.2 if turmoil else 0.03
         self.rng = random.Random(seed)
         self.size = size
         self.term_leaders: dict[int, int] = {}
@@ -48,7 +51,13 @@ class ChaosCluster(Cluster):
         self.due: list[tuple[int, int, Message]] = []
         super().__init__(
             range(1, size + 1),
-            lambda replica: Options(replica, canaries=canaries, append_bytes_max=40, inflight_appends_max=4),
+            lambda replica: Options(
+                replica,
+                canaries=canaries,
+                append_bytes_max=1 if turmoil else 40,
+                inflight_appends_max=1 if turmoil else 4,
+                election_max_us=520_000 if turmoil else 1_000_000,
+            ),
             lambda replica: random.Random(seed * 31 + replica).randrange,
         )
 
@@ -58,14 +67,12 @@ class ChaosCluster(Cluster):
         roll = self.rng.random()
         if roll < self.loss:
             return
-        for _ in range(2 if roll > 0.95 else 1):
+        for _ in range(2 if roll > 0.97 else 1):
             delay_us = self.rng.randrange(LATENCY_MAX_US)
-            if self.rng.random() < 0.03:
+            if self.rng.random() < self.late:
                 delay_us *= 40
             self.counter += 1
             self.due.append((self.now_us + delay_us, self.counter, message))
-
-    loss = 0.05
 
     def on_snapshot_wanted(self, leader: Member, replica: ReplicaId) -> None:
         if self.rng.random() < 0.3:
@@ -135,7 +142,8 @@ class ChaosCluster(Cluster):
 
     def step_time(self) -> None:
         """Go to the next instant at which something is due, and do it."""
-        self.now_us = max(self.now_us, min(self.next_event_us(), self.now_us + 20_000))
+        stride_us = 10_000 if self.turmoil else 0
+        self.now_us = max(self.now_us + stride_us, min(self.next_event_us(), self.now_us + 20_000))
         ripe = sorted(item for item in self.due if item[0] <= self.now_us)
         if ripe:
             self.due = [item for item in self.due if item[0] > self.now_us]
@@ -173,8 +181,17 @@ class ChaosCluster(Cluster):
         members = list(self.members.values())
         member = rng.choice(members)
         action = rng.choices(
-            (self.write, self.read, self.crash_or_restart, self.cut_or_heal, self.maintain, self.change),
-            (10, 5, 2, 2, 2, 1),
+            (
+                self.write,
+                self.read,
+                self.crash_or_restart,
+                self.cut_or_heal,
+                self.maintain,
+                self.change,
+                self.power_cycle,
+                self.depose,
+            ),
+            (8, 0, 0, 1, 0, 0, 8, 4) if self.turmoil else (10, 5, 2, 2, 2, 1, 0, 0),
         )[0]
         action(member)
 
@@ -195,6 +212,15 @@ class ChaosCluster(Cluster):
             member.restart(self.now_us)
         elif sum(m.raft is None for m in self.members.values()) < self.size or self.rng.random() < 0.3:
             member.crash()
+
+    def power_cycle(self, member: Member) -> None:
+        if member.raft is not None:
+            member.crash()
+        member.restart(self.now_us)
+
+    def depose(self, member: Member) -> None:
+        for leader in self.leaders():
+            self.attempt(lambda up=leader.up: up.transfer(member.id, self.now_us))
 
     def cut_or_heal(self, member: Member) -> None:
         kind = self.rng.randrange(4)
@@ -242,7 +268,7 @@ class ChaosCluster(Cluster):
     def finish_well(self) -> None:
         """Heal everything; a write must come through and all members of the group end alike."""
         self.heal()
-        self.loss = 0.0
+        self.loss = self.late = 0.0
         for member in self.members.values():
             if member.raft is None:
                 member.restart(self.now_us)
@@ -270,10 +296,20 @@ class ChaosCluster(Cluster):
         return all(m.image.index == leader.image.index and m.image.data == leader.image.data for m in group)
 
 
-def run_chaos(seed: int, size: int = 0, events: int = 250, canaries: frozenset[str] = frozenset()) -> ChaosCluster:
-    """One story; raises `Violation` (or an assert of a machine) when something does not hold."""
+def run_chaos(
+    seed: int,
+    size: int = 0,
+    events: int = 250,
+    canaries: frozenset[str] = frozenset(),
+    turmoil: bool = False,
+) -> ChaosCluster:
+    """One story; raises `Violation` (or an assert of a machine) when something does not hold.
+
+    `turmoil` is for elections: candidates collide, messages are late by more than an election, crashes are frequent,
+    and entries travel one by one.
+    """
     size = size or (1, 2, 3, 3, 3, 4, 5, 5)[seed % 8]
-    cluster = ChaosCluster(seed, size, canaries)
+    cluster = ChaosCluster(seed, size, canaries, turmoil)
     rate = cluster.rng.choice((0.05, 0.15, 0.4))
     for _ in range(events):
         cluster.step_time()

@@ -134,7 +134,9 @@ class Election(Replication):
 
     def _on_pre_vote(self, message: PreVote) -> None:
         if self._quiesced:
+            # Asleep, silence says nothing about the leader: wake up, let it be heard of, answer when asked again.
             self._wake()
+            return
         if message.term > self.term:
             if self._is_loyal():
                 return
