@@ -3,7 +3,19 @@
 
 from __future__ import annotations
 
+from txndb.sql.parse.normalize import Lifted, Normalized, normalize
 from txndb.sql.parse.parser import parse, parse_one
 from txndb.sql.parse.tokens import Token, is_complete, scan, split_statements, tokenize
 
-__all__ = ["Token", "is_complete", "parse", "parse_one", "scan", "split_statements", "tokenize"]
+__all__ = [
+    "Lifted",
+    "Normalized",
+    "Token",
+    "is_complete",
+    "normalize",
+    "parse",
+    "parse_one",
+    "scan",
+    "split_statements",
+    "tokenize",
+]

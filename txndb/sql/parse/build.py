@@ -1,5 +1,7 @@
-"""`python -m txndb.sql.parse.build`: from Lark's LALR tables to the driver's (`lalr.Tables`): numbers for states, rules as what to keep of the children,
-written to `grammar.tables`. To be run after every change of the grammar; a test compares the digests.
+"""`python -m txndb.sql.parse.build`: Lark's LALR tables to the driver's (`lalr.Tables`), written to `grammar.tables`.
+
+To be run after every change of the grammar (a test compares the digests). States become numbers, a rule becomes what
+to keep of its children.
 
 Lark resolves shift/reduce conflicts by shifting and refuses reduce/reduce ones; the shifts this grammar relies on are
 listed in the tests.

@@ -10,6 +10,7 @@ Invariants
     follows fits: `_NEEDS_NEXT`); else as IDENT if its category allows that here.
  2. An action is called as `action(actions, pos, *children)`: `pos` the 1-based position of the rule's first token.
  3. The stacks are lists, so nesting costs no Python recursion.
+ 4. A rule whose action is `unsupported_…` ends the parse with its error as soon as its tokens are read.
 
 Reference: DeRemer & Pennello, "Efficient Computation of LALR(1) Look-Ahead Sets", 1982 (what Lark implements).
 """
@@ -122,6 +123,7 @@ class Parser:
                 if act is None:
                     if kind == "EOF" and state == tables.end:
                         return values[-1]
+                    self._refuse(row, starts, actions, token)
                     raise syntax_error(sql, token)
                 if act >= 0:
                     states.append(act)
@@ -145,6 +147,14 @@ class Parser:
                 starts.append(start)
                 states.append(goto_rows[states[-1]][origin])
         raise InternalError("the token list had no end")
+
+    def _refuse(self, row: dict[str, int], starts: list[int], actions: Actions, token: Token) -> None:
+        """If a refusal (`unsupported_…`) is complete here, raise it whatever follows: invariant 4."""
+        for act in row.values():
+            if act < 0 and self._tables.rules[~act].action.startswith("unsupported_"):
+                _origin, size, action, _keep = self._rules[~act]
+                assert action is not None
+                action(actions, starts[-size] if size else token.start + 1)
 
 
 def joined(tokens: list[Token]) -> list[Token]:
