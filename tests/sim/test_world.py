@@ -96,6 +96,7 @@ def test_faults_are_drawn_only_from_the_categories_asked_for() -> None:
             "pause",
             "rolling",
             "blackout",
+            "power_in_io",
         }
     assert all(5 < count < 55 for count in used.values()), used
 

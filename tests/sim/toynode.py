@@ -19,6 +19,7 @@ import msgspec
 
 from txndb.errors import InternalError, OutcomeUnknownError, RetryError
 from txndb.ids import NodeId
+from txndb.sim.disk import SimDisk
 from txndb.sim.host import SimBody
 from txndb.sim.loop import Incarnation
 from txndb.sim.parts import Parts
@@ -29,16 +30,6 @@ from txndb.storage.memory import MemoryEngine
 class ToyResult(msgspec.Struct):
     tag: str
     rows: list[tuple[Any, ...]]
-
-
-class ToyDisk:
-    """No files at all."""
-
-    def crash(self) -> None:
-        pass
-
-    def __getattr__(self, name: str) -> Any:
-        raise AssertionError(f"the toy uses no disk: {name}")
 
 
 class ToyDatabase:
@@ -219,7 +210,7 @@ def toy_parts(bug: str = "") -> Parts:
     async def open_brain(body: SimBody) -> ToyNode:
         return ToyNode(body, db)
 
-    return Parts(open_brain=open_brain, new_disk=lambda rng: ToyDisk(), new_engine=MemoryEngine)
+    return Parts(open_brain=open_brain, new_disk=SimDisk, new_engine=MemoryEngine)
 
 
 def torn_parts() -> Parts:

@@ -85,6 +85,9 @@ def command(
     sys.exit(1 if failed else 0)
 
 
+sim = command
+
+
 def _show(request: Request, report: Report, story: list[str], *, as_json: bool, trace: bool) -> int:
     """Print one result; 1 if it is a violation."""
     if as_json:

@@ -20,6 +20,7 @@ import msgspec
 
 from txndb.errors import TxndbError
 from txndb.sim.clocks import ClockOptions, SimClock
+from txndb.sim.disk import PowerLostError, SimDisk
 from txndb.sim.engine import EngineStore
 from txndb.sim.iosim import IoOptions, SimIo
 from txndb.sim.loop import Incarnation, ProcessEnded, VirtualLoop
@@ -71,13 +72,6 @@ class Brain(Protocol):
         """Locks, transactions and waiters still held; empty when the cluster is at rest."""
 
 
-class MachineDisk(Disk, Protocol):
-    """A disk that can crash."""
-
-    def crash(self) -> None:
-        """Power is lost: unsynced writes are kept, lost or torn as drawn."""
-
-
 class Machinery(msgspec.Struct, frozen=True):
     """What all hosts of one world share."""
 
@@ -90,7 +84,7 @@ class Machinery(msgspec.Struct, frozen=True):
     engine_flush_bytes: int
     canaries: tuple[str, ...]
     open_brain: Callable[[SimBody], Awaitable[Brain]]
-    new_disk: Callable[[Random], MachineDisk]
+    new_disk: Callable[[Random], SimDisk]
     new_engine: Callable[[], Engine]
 
 
@@ -103,8 +97,10 @@ class SimBody:
         self.incarnation = incarnation
         self.time = host.clock
         self.transport = SimTransport(shared.network, host.machine, host.address, incarnation)
-        self.log_io = SimIo(incarnation, derive(shared.seed, "log_io", host.machine, boot), shared.io)
-        self.engine_io = SimIo(incarnation, derive(shared.seed, "engine_io", host.machine, boot), shared.io)
+        log_rng = derive(shared.seed, "log_io", host.machine, boot)
+        engine_rng = derive(shared.seed, "engine_io", host.machine, boot)
+        self.log_io = SimIo(incarnation, log_rng, shared.io, host.power_off)
+        self.engine_io = SimIo(incarnation, engine_rng, shared.io, host.power_off)
         self.log_disk: Disk = host.disk
         self.rand = derive(shared.seed, "node", host.machine, boot)
         self.clock_error_bound_us = shared.clock.error_bound_us
@@ -161,6 +157,7 @@ class SimHost:
         if self.alive:
             self._end("killed")
             self.store.kill()
+            self.disk.kill()
 
     def power_off(self) -> None:
         """Power loss: what was not synced may be gone."""
@@ -176,6 +173,7 @@ class SimHost:
         if self.alive:
             self._end(f"stopped: {type(error).__name__}: {error}")
             self.store.kill()
+            self.disk.kill()
             self.on_fatal(self, error)
 
     def _end(self, how: str) -> None:
@@ -192,6 +190,9 @@ class SimHost:
             await brain.start(self.seeds, self.address)
         except (TxndbError, OSError) as error:
             self.fatal(error)
+            return
+        except PowerLostError:
+            self.power_off()
             return
         self.ready = True
         self.note("is ready")

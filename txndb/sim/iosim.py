@@ -1,8 +1,9 @@
 """A simulated I/O worker: blocking calls that take virtual time, one after the other, off the loop.
 
 A call has its effect at a drawn instant between its start and the moment its result arrives, so a crash in between
-finds it done or not done. A stall makes the worker late. Failing calls (`OSError`, `TxndbError`) fail their future; any
-other exception is a bug of the caller's and leaves the loop.
+finds it done or not done. A stall makes the worker late; power that is lost in the middle of a call ends the process.
+Failing calls (`OSError`, `TxndbError`) fail their future; any other exception is a bug of the caller's and leaves the
+loop.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import TypeVar
 import msgspec
 
 from txndb.errors import TxndbError
-from txndb.sim.loop import Incarnation
+from txndb.sim.disk import PowerLostError
+from txndb.sim.loop import Incarnation, ProcessEnded
 
 T = TypeVar("T")
 
@@ -32,12 +34,19 @@ class IoOptions(msgspec.Struct, frozen=True):
 class SimIo:
     """One worker of one process (`txndb.cluster.body.IoExecutor`)."""
 
-    def __init__(self, incarnation: Incarnation, rng: Random, options: IoOptions) -> None:
+    def __init__(
+        self,
+        incarnation: Incarnation,
+        rng: Random,
+        options: IoOptions,
+        power_lost: Callable[[], None] = lambda: None,
+    ) -> None:
         self._incarnation = incarnation
         self._loop = incarnation.loop
         self._rng = rng
         self.options = options
         self._free_us = 0
+        self._power_lost = power_lost
 
     def stall(self, duration_us: int) -> None:
         """A fault: the disk does nothing for a while."""
@@ -64,6 +73,9 @@ class SimIo:
         except (OSError, TxndbError) as error:
             self._loop.call_at_us(done_us, _fail, future, error, context=context)
             return
+        except PowerLostError:
+            self._power_lost()
+            raise ProcessEnded from None
         self._loop.call_at_us(done_us, _finish, future, result, context=context)
 
 

@@ -262,7 +262,8 @@ class VirtualLoop(base_events.BaseEventLoop):
         self._buried = True
         self._queue.clear()
         self._timers.clear()
-        for task in (*self.graveyard, *asyncio.all_tasks(self)):
+        unfinished = [*self.graveyard, *asyncio.all_tasks(self)]
+        for task in unfinished:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
         hook = sys.unraisablehook
         sys.unraisablehook = _ignore_unraisable
@@ -271,7 +272,9 @@ class VirtualLoop(base_events.BaseEventLoop):
                 warnings.simplefilter("ignore")
                 self.graveyard.clear()
                 self.graveyard_of.clear()
-                gc.collect()
+                if unfinished:
+                    unfinished.clear()
+                    gc.collect()
         finally:
             sys.unraisablehook = hook
         self._closed = True

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from random import Random
 
+from txndb.sim.disk import FREE_BYTES
 from txndb.sim.host import SimHost
 from txndb.sim.loop import VirtualLoop
 from txndb.sim.network import Link, Network
@@ -44,6 +45,10 @@ class Nemesis:
             "slow": self._slow,
             "reset": self._reset,
             "stall": self._stall,
+            "power_in_io": self._power_in_io,
+            "sync_error": self._sync_error,
+            "write_error": self._write_error,
+            "full": self._full,
             "clock_step": self._clock_step,
         }
 
@@ -67,6 +72,9 @@ class Nemesis:
         for host in self._hosts:
             if host.incarnation is not None:
                 host.incarnation.resume()
+            host.disk.faults.clear()
+            host.disk.crash_at_operation = 0
+            host.disk.capacity_bytes = FREE_BYTES
             if not host.alive:
                 host.start()
 
@@ -136,6 +144,17 @@ class Nemesis:
         for host in self._hosts:
             self._restart(host)
             await self._wait(50_000)
+
+    async def _power_in_io(self) -> None:
+        """Power is lost in the middle of one of the next disk operations."""
+        host = self._host()
+        host.disk.crash_at_operation = host.disk.operations + 1 + self._rng.randrange(30)
+        for _ in range(100):
+            await self._wait(50_000)
+            if not host.alive:
+                break
+        await self._lasts()
+        self._restart(host)
 
     def _restart(self, host: SimHost) -> None:
         if not host.alive:
@@ -220,6 +239,28 @@ class Nemesis:
         host.body.log_io.stall(duration_us)
         if self._rng.random() < 0.5:
             host.body.engine_io.stall(duration_us)
+
+    async def _sync_error(self) -> None:
+        """The next fdatasync fails: its pages may be lost although they look clean (rule P1)."""
+        host = self._host()
+        self._note(f"n{host.machine} next sync fails")
+        host.disk.fail_next("sync")
+
+    async def _write_error(self) -> None:
+        host = self._host()
+        self._note(f"n{host.machine} next write fails")
+        host.disk.fail_next(self._rng.choice(("write", "short_write")))
+
+    async def _full(self) -> None:
+        """No room is left for a while."""
+        host = self._host()
+        disk = host.disk
+        self._note(f"n{host.machine} disk is full")
+        disk.capacity_bytes = disk.capacity_bytes - disk.free_bytes() + self._rng.randrange(100_000)
+        try:
+            await self._lasts()
+        finally:
+            disk.capacity_bytes = FREE_BYTES
 
     async def _clock_step(self) -> None:
         host = self._host()

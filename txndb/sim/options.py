@@ -20,9 +20,9 @@ CATEGORIES: Final = ("crash", "net", "disk", "clock")
 WORKLOADS: Final = ("bank", "cycle", "register")
 NODES_MIN, NODES_MAX = 3, 7
 _EVENT_FAULTS: Final = {
-    "crash": ("kill", "power", "pause", "rolling", "blackout"),
+    "crash": ("kill", "power", "pause", "rolling", "blackout", "power_in_io"),
     "net": ("isolate", "halves", "one_way", "ring", "bridge", "slow", "reset"),
-    "disk": ("stall",),
+    "disk": ("stall", "sync_error", "write_error", "full"),
     "clock": ("clock_step",),
 }
 

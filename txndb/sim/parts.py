@@ -7,7 +7,8 @@ from random import Random
 
 import msgspec
 
-from txndb.sim.host import Brain, MachineDisk, SimBody
+from txndb.sim.disk import SimDisk
+from txndb.sim.host import Brain, SimBody
 from txndb.storage.engine import Engine
 
 
@@ -15,5 +16,5 @@ class Parts(msgspec.Struct, frozen=True):
     """Factories."""
 
     open_brain: Callable[[SimBody], Awaitable[Brain]]
-    new_disk: Callable[[Random], MachineDisk]
+    new_disk: Callable[[Random], SimDisk]
     new_engine: Callable[[], Engine]

@@ -26,8 +26,8 @@ from typing import Any, Final
 
 import msgspec
 
-from txndb.errors import UnavailableError
-from txndb.sim.clients import Client, ConnectionLostError
+from txndb.errors import DiskFullError, UnavailableError
+from txndb.sim.clients import Client
 from txndb.sim.history import History
 from txndb.sim.host import Machinery, SimHost, address_of
 from txndb.sim.loop import VirtualLoop
@@ -289,7 +289,7 @@ class World:
 
     def _on_fatal(self, host: SimHost, error: BaseException) -> None:
         """A node ended itself: allowed for want of a quorum at start and after an injected disk error only."""
-        if isinstance(error, UnavailableError | OSError | ConnectionLostError) and self.phase != "boot":
+        if isinstance(error, UnavailableError | OSError | DiskFullError) and self.phase != "boot":
             self.trace.counts["self_stop"] += 1
             self.network.later(RESTART_US, self._restart, host)
         else:
