@@ -4,8 +4,8 @@ It has a page cache and a medium. Writes change the cache; `fdatasync` copies a 
 `sync_dir` the directory. Faults are drawn (`fault_rate`) or ordered (`fail_next`, `crash_at_operation`, `rot`).
 
     kill()   the process dies: handles are stale, the cache stays
-    crash()  power is lost: of each file's dirty pages any may be kept, lost or torn in 512-byte sectors, its size is the
-             old or the new one; of the directory's unsynced changes any may be kept or lost
+    crash()  power is lost: of each file's dirty pages any may be kept, lost or torn in 512-byte sectors, its size is
+             the old or the new one; of the directory's unsynced changes any may be kept or lost
 
 Invariants
 1. What a successful `fdatasync` and `sync_dir` covered is there after any crash, unless it was rotted by order.

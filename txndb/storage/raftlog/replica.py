@@ -91,7 +91,7 @@ class ReplicaLog:
         self._cache: list[LogEntry] = []
         self._cache_first = 1
         self._cache_new_bytes = 0
-        self._hard_written = (0, 0, 0)
+        self._hard_written: tuple[int, int, int] | None = None
         # the segment of the latest record of each sort, 0 = none, QUEUED = not yet in one: what a dropped segment
         # must not take with it (P2)
         self._hard_segment = 0
@@ -361,8 +361,7 @@ class ReplicaLog:
             self.intent = None
 
     def replay_hard_state(self, term: int, vote: int, commit: int, segment: int) -> None:
-        self._hard_written = (term, vote, commit)
-        self.term_number, self.vote, self.commit = self._hard_written
+        self.term_number, self.vote, self.commit = self._hard_written = (term, vote, commit)
         self._hard_segment = segment
         self.exists = True
 
