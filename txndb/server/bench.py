@@ -180,7 +180,11 @@ class Update(_Rows):
 
     def transaction(self, client: Client) -> Callable[[], None]:
         statement = client.prepare("bench", "UPDATE bench_rows SET number = number + 1 WHERE id = $1")
-        return lambda: client.run(statement, client.rand.randrange(self.rows)) and None
+
+        def once() -> None:
+            client.run(statement, client.rand.randrange(self.rows))
+
+        return once
 
 
 class Select(_Rows):

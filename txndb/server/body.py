@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from txndb.cluster.body import Transport
+from txndb.clock import TimeSource
+from txndb.cluster.body import IoExecutor, Rand, Transport
 from txndb.server.datadir import DataDir
 from txndb.server.io import ThreadIo
 from txndb.server.memdisk import MemoryDisk
@@ -51,15 +52,16 @@ class ServerBody:
         event: Callable[[str], None] = stderr_event,
         fatal: Callable[[BaseException], None] = end_process,
     ) -> None:
-        self.time = source
+        self._workers = (ThreadIo("txndb-log"), ThreadIo("txndb-engine"))
+        self.time: TimeSource = source
         self.transport = transport
-        self.log_io = ThreadIo("txndb-log")
-        self.engine_io = ThreadIo("txndb-engine")
-        self.rand = random.SystemRandom()
+        self.log_io: IoExecutor = self._workers[0]
+        self.engine_io: IoExecutor = self._workers[1]
+        self.rand: Rand = random.SystemRandom()
         self._data = data
         self._event = event
         self._fatal = fatal
-        self.log_disk = self._open_disk()
+        self.log_disk: Disk = self._open_disk()
 
     def open_engine(self) -> Engine:
         """Open the node's engine, creating it if it is missing."""
@@ -79,8 +81,8 @@ class ServerBody:
 
     async def close(self) -> None:
         """End the workers, after what they were given."""
-        await self.log_io.close()
-        await self.engine_io.close()
+        for worker in self._workers:
+            await worker.close()
 
     def _open_disk(self) -> Disk:
         if self._data is None:

@@ -1,0 +1,125 @@
+"""What keeps a node from starting ends in one clear line and a non-zero exit, before anything is written."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from txndb.errors import StoreError
+from txndb.server.config import ConfigError, Listener, ServerConfig, is_loopback, parse_join, parse_locality
+from txndb.server.datadir import DataDir
+
+
+def start(*options: str) -> tuple[int, str]:
+    """Run `start`; the exit code and what it wrote to standard error."""
+    command = [sys.executable, "-m", "txndb.server", "start", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == ""
+    return done.returncode, done.stderr
+
+
+def test_a_data_directory_in_use_is_refused(tmp_path: Path) -> None:
+    held = DataDir.open(tmp_path / "data")
+    code, said = start("--data", str(tmp_path / "data"), "--rpc", "127.0.0.1:0")
+    held.close()
+    assert (code, said.count("\n")) == (1, 1)
+    assert f"is in use by another node (process {os.getpid()})" in said
+
+
+def test_the_lock_goes_with_its_holder(tmp_path: Path) -> None:
+    DataDir.open(tmp_path).close()
+    again = DataDir.open(tmp_path)
+    again.remember_addresses({"rpc": "127.0.0.1:1234"})
+    again.close()
+    third = DataDir.open(tmp_path)
+    assert third.addresses() == {"rpc": "127.0.0.1:1234"}
+    third.close()
+
+
+def test_a_data_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot use the data directory"):
+        DataDir.open(tmp_path / "file" / "data")
+
+
+def test_damaged_addresses_are_named(tmp_path: Path) -> None:
+    data = DataDir.open(tmp_path)
+    (tmp_path / "addresses").write_text("{")
+    with pytest.raises(StoreError, match="cannot read"):
+        data.addresses()
+    data.close()
+
+
+@pytest.mark.parametrize("option", ["--sql", "--rpc", "--http"])
+def test_a_listener_beyond_loopback_needs_insecure(option: str, tmp_path: Path) -> None:
+    code, said = start("--data", str(tmp_path / "data"), option, "0.0.0.0:0")
+    assert (code, said.count("\n")) == (1, 1)
+    assert f"{option} 0.0.0.0 can be reached from other machines" in said
+    assert "--insecure" in said
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_rpc_address_in_use_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, said = start("--data", str(tmp_path / "data"), "--rpc", address)
+    assert (code, said) == (1, f"txndb: cannot listen on --rpc {address}: Address already in use.\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--clock", "sundial"), "expected auto, kernel or fixed:MICROSECONDS"),
+        (("--locality", "zone"), "expected KEY=VALUE"),
+        (("--join", "a:b"), "expected HOST:PORT"),
+        (("--rpc", "127.0.0.1:99999"), "expected HOST:PORT"),
+    ],
+)
+def test_a_malformed_option_is_one_line(options: tuple[str, ...], words: str, tmp_path: Path) -> None:
+    code, said = start("--data", str(tmp_path / "data"), *options)
+    assert (code, said.count("\n")) == (1, 1)
+    assert words in said
+
+
+def test_a_start_needs_a_place_for_its_data() -> None:
+    code, said = start()
+    assert code == 2
+    assert "--data DIR is required" in said
+
+
+def test_listeners_remember_their_ports() -> None:
+    remembered = {"sql": "127.0.0.1:1001", "rpc": "127.0.0.1:1002", "http": "127.0.0.1:1003"}
+    fresh = ServerConfig(None, rpc="127.0.0.1:0", http="127.0.0.1:8080")
+    assert fresh.listeners({}) == {
+        "sql": Listener("127.0.0.1", 7432, fallback=True),
+        "rpc": Listener("127.0.0.1", 0),
+        "http": Listener("127.0.0.1", 8080),
+    }
+    assert fresh.listeners(remembered) == {
+        "sql": Listener("127.0.0.1", 1001),
+        "rpc": Listener("127.0.0.1", 1002),
+        "http": Listener("127.0.0.1", 8080),
+    }
+    moved = ServerConfig(None, rpc="127.0.0.2:0")
+    assert moved.listeners(remembered)["rpc"] == Listener("127.0.0.2", 0)
+    with pytest.raises(ConfigError):
+        ServerConfig(None, sql="0.0.0.0").listeners({})
+    assert ServerConfig(None, sql="0.0.0.0", insecure=True).listeners({})["sql"] == Listener("0.0.0.0", 0)
+
+
+def test_only_loopback_is_loopback() -> None:
+    hosts = ["127.0.0.1", "127.9.9.9", "::1", "localhost", "0.0.0.0", "::", "10.0.0.1", "db.example", ""]
+    assert [is_loopback(host) for host in hosts] == [True] * 4 + [False] * 5
+
+
+def test_lists_are_parsed() -> None:
+    assert parse_join("a:1, b ,c:3") == ("a:1", "b:7433", "c:3")
+    assert parse_join("") == ()
+    assert list(parse_locality("region=eu,zone=a").items()) == [("region", "eu"), ("zone", "a")]
+    with pytest.raises(ConfigError):
+        parse_locality("zone=a,zone=b")
