@@ -1,0 +1,193 @@
+"""Lost connections, several hosts, replayed transactions: against the front door with small sessions behind it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+import txndb.client as driver
+from tests.client.conftest import free_port
+from tests.pgwire.serving import Serving, serving
+from txndb.errors import RetryError
+
+
+@pytest.fixture
+def servers() -> Iterator[tuple[Serving, Serving]]:
+    with serving() as one, serving() as two:
+        yield one, two
+
+
+def url_of(*ports: int) -> str:
+    hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+    return f"txndb://root@{hosts}/defaultdb"
+
+
+def kill(server: Serving) -> None:
+    server.call(server.server.close)
+
+
+def test_the_first_host_that_answers_is_taken(servers: tuple[Serving, Serving]) -> None:
+    with driver.connect(url_of(free_port(), servers[1].port)) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert servers[1].sessions
+
+
+def test_no_host_answers() -> None:
+    with pytest.raises(driver.OperationalError) as caught:
+        driver.connect(url_of(free_port(), free_port()))
+    assert caught.value.sqlstate == "08001"
+
+
+def test_a_refusal_of_the_role_is_not_tried_elsewhere(servers: tuple[Serving, Serving]) -> None:
+    with pytest.raises(driver.OperationalError) as caught:
+        driver.connect(url_of(servers[0].port, servers[1].port), user="mallory")
+    assert caught.value.sqlstate == "28000"
+    assert not servers[1].sessions
+
+
+def test_an_idle_connection_moves_on_unnoticed(servers: tuple[Serving, Serving]) -> None:
+    connection = driver.connect(url_of(servers[0].port, servers[1].port), autocommit=True)
+    for _ in range(3):
+        assert connection.execute("SELECT %s", ("x",)).fetchone() == ("x",)
+    kill(servers[0])
+    for _ in range(3):
+        assert connection.execute("SELECT %s", ("x",)).fetchone() == ("x",)
+    assert servers[1].sessions
+    connection.close()
+
+
+def test_a_transaction_that_lost_its_server_stays_lost_until_rollback(
+    servers: tuple[Serving, Serving],
+) -> None:
+    connection = driver.connect(url_of(servers[0].port, servers[1].port))
+    connection.execute("SELECT 1")
+    kill(servers[0])
+    for _ in range(2):
+        with pytest.raises(driver.OperationalError):
+            connection.execute("SELECT 2")
+    assert not servers[1].sessions, "no second half of a transaction on another server"
+    connection.rollback()
+    assert connection.execute("SELECT 3").fetchone() == (3,)
+    assert servers[1].sessions
+    connection.close()
+
+
+def test_commit_of_a_lost_transaction_is_an_error(servers: tuple[Serving, Serving]) -> None:
+    connection = driver.connect(url_of(servers[0].port, servers[1].port))
+    connection.execute("SELECT 1")
+    kill(servers[0])
+    with pytest.raises(driver.OperationalError):
+        connection.execute("SELECT 2")
+    with pytest.raises(driver.OperationalError):
+        connection.commit()
+    assert connection.execute("SELECT 3").fetchone() == (3,)
+    connection.close()
+
+
+def test_run_transaction_replays_until_it_wins(servers: tuple[Serving, Serving]) -> None:
+    server = servers[0]
+    connection = driver.connect(server.url)
+    attempts: list[int] = []
+
+    def transfer(conn: driver.Connection) -> str:
+        attempts.append(1)
+        if len(attempts) < 4:
+            server.sessions[0].fail_sync = RetryError("lost")
+        conn.execute("SELECT %s", ("x",))
+        return "done"
+
+    assert driver.run_transaction(connection, transfer) == "done"
+    assert len(attempts) == 4
+    assert not connection.in_transaction
+    assert len(server.sessions) == 1, "the same session, which keeps the transaction's age"
+    connection.close()
+
+
+def test_run_transaction_gives_up_after_its_attempts(servers: tuple[Serving, Serving]) -> None:
+    server = servers[0]
+    connection = driver.connect(server.url)
+    attempts: list[int] = []
+
+    @driver.transaction
+    def lose(conn: driver.Connection) -> None:
+        attempts.append(1)
+        server.sessions[0].fail_sync = RetryError("lost")
+        conn.execute("SELECT %s", ("x",))
+
+    with pytest.raises(driver.TransactionRetryError):
+        driver.run_transaction(connection, lambda conn: lose.__wrapped__(conn), attempts=3)  # type: ignore[attr-defined]
+    assert len(attempts) == 3
+    connection.close()
+
+
+def test_run_transaction_survives_the_loss_of_its_server(servers: tuple[Serving, Serving]) -> None:
+    connection = driver.connect(url_of(servers[0].port, servers[1].port))
+    seen: list[int] = []
+
+    def work(conn: driver.Connection) -> None:
+        conn.execute("SELECT 1")
+        seen.append(1)
+        if len(seen) == 1:
+            kill(servers[0])
+        conn.execute("SELECT 2")
+
+    driver.run_transaction(connection, work)
+    assert len(seen) == 2
+    assert servers[1].sessions
+    connection.close()
+
+
+def test_run_transaction_lets_other_errors_through_and_rolls_back(servers: tuple[Serving, Serving]) -> None:
+    connection = driver.connect(servers[0].url, autocommit=True)
+
+    def wrong(conn: driver.Connection) -> None:
+        conn.execute("SELECT 1")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        driver.run_transaction(connection, wrong)
+    assert not connection.in_transaction
+    assert connection.autocommit
+    connection.close()
+
+
+def test_cancel_from_another_thread(servers: tuple[Serving, Serving]) -> None:
+    connection = driver.connect(servers[0].url, autocommit=True)
+    errors: list[str] = []
+
+    def hang() -> None:
+        with pytest.raises(driver.OperationalError) as caught:
+            connection.execute("SELECT hang()")
+        errors.append(caught.value.sqlstate)
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    servers[0].call(lambda: servers[0].sessions[0].hanging.wait())
+    connection.cancel()
+    thread.join()
+    assert errors == ["57014"]
+    assert connection.execute("SELECT 1").fetchone() == (1,)
+    connection.close()
+
+
+def test_copy(servers: tuple[Serving, Serving]) -> None:
+    with driver.connect(servers[0].url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE t (a)")
+        assert (
+            connection.copy_in("COPY t FROM STDIN", (b"%d\n" % number for number in range(1000)))
+            == "COPY 1000"
+        )
+        assert sum(len(chunk) for chunk in connection.copy_out("COPY t TO STDOUT")) == 3890
+        for chunk in connection.copy_out("COPY t TO STDOUT"):
+            assert chunk == b"0\n"
+            break
+        assert connection.execute("SELECT count(*) FROM t").fetchone() == (1000,)
+        with pytest.raises(driver.Error):
+            connection.copy_in("COPY t FROM STDIN", [b"bad\n"])
+        with pytest.raises(ZeroDivisionError):
+            connection.copy_in("COPY t FROM STDIN", (b"%d\n" % (1 // number) for number in (1, 0)))
+        with pytest.raises(driver.InterfaceError):
+            connection.copy_in("SELECT 1", [])
+        assert connection.execute("SELECT count(*) FROM t").fetchone() == (1000,)
