@@ -170,7 +170,7 @@ class ToyNode:
         assert all(isinstance(up, bool) for up in self.peers_up.values())
 
     def replica_digests(self) -> dict[int, tuple[int, bytes]]:
-        return {1: (0, b"same")}
+        return {1: (0, b"same")} if self.number <= 3 else {}
 
     def pending(self) -> list[str]:
         return []

@@ -18,6 +18,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from txndb.clock import TimeSource
+from txndb.cluster.body import IoExecutor, Rand, Transport
 from txndb.errors import TxndbError
 from txndb.sim.clocks import ClockOptions, SimClock
 from txndb.sim.disk import PowerLostError, SimDisk
@@ -88,6 +90,16 @@ class Machinery(msgspec.Struct, frozen=True):
     new_engine: Callable[[], Engine]
 
 
+class SimRand:
+    """A node's chance."""
+
+    def __init__(self, rng: Random) -> None:
+        self._rng = rng
+
+    def randrange(self, stop: int) -> int:
+        return self._rng.randrange(stop)
+
+
 class SimBody:
     """Everything one incarnation of a node is given."""
 
@@ -95,14 +107,18 @@ class SimBody:
         shared = host.shared
         self.host = host
         self.incarnation = incarnation
-        self.time = host.clock
-        self.transport = SimTransport(shared.network, host.machine, host.address, incarnation)
+        self.time: TimeSource = host.clock
+        self.transport: Transport = SimTransport(shared.network, host.machine, host.address, incarnation)
         log_rng = derive(shared.seed, "log_io", host.machine, boot)
         engine_rng = derive(shared.seed, "engine_io", host.machine, boot)
-        self.log_io = SimIo(incarnation, log_rng, shared.io, host.power_off)
-        self.engine_io = SimIo(incarnation, engine_rng, shared.io, host.power_off)
+        self.workers = (
+            SimIo(incarnation, log_rng, shared.io, host.power_off),
+            SimIo(incarnation, engine_rng, shared.io, host.power_off),
+        )
+        self.log_io: IoExecutor = self.workers[0]
+        self.engine_io: IoExecutor = self.workers[1]
         self.log_disk: Disk = host.disk
-        self.rand = derive(shared.seed, "node", host.machine, boot)
+        self.rand: Rand = SimRand(derive(shared.seed, "node", host.machine, boot))
         self.clock_error_bound_us = shared.clock.error_bound_us
 
     def open_engine(self) -> Engine:

@@ -236,9 +236,9 @@ class Nemesis:
             return
         duration_us = self._rng.randrange(50_000, 3_000_000)
         self._note(f"n{host.machine} disk stalls for {duration_us} us")
-        host.body.log_io.stall(duration_us)
+        host.body.workers[0].stall(duration_us)
         if self._rng.random() < 0.5:
-            host.body.engine_io.stall(duration_us)
+            host.body.workers[1].stall(duration_us)
 
     async def _sync_error(self) -> None:
         """The next fdatasync fails: its pages may be lost although they look clean (rule P1)."""

@@ -20,6 +20,7 @@ import asyncio
 import gc
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any, Final
@@ -27,6 +28,7 @@ from typing import Any, Final
 import msgspec
 
 from txndb.errors import DiskFullError, UnavailableError
+from txndb.limits import REPLICATION_FACTOR
 from txndb.sim.clients import Client
 from txndb.sim.history import History
 from txndb.sim.host import Machinery, SimHost, address_of
@@ -214,6 +216,7 @@ class World:
             await self._until(lambda host=host: host.ready, BOOT_US, f"n{host.machine} is not ready")  # type: ignore[misc]
         client = self._client(-1)
         await self._until(lambda: not self._unrest(), BOOT_US, self._unrest)
+        await self._until(lambda: not self._thin(), BOOT_US, self._thin)
         await self.workload.set_up(client)
         client.close()
 
@@ -248,6 +251,16 @@ class World:
                 }
                 return f"replicas of range {range_id} differ: {known}"
         return ""
+
+    def _thin(self) -> str:
+        """Ranges with fewer replicas than there should be."""
+        counts: Counter[int] = Counter()
+        for host in self.hosts:
+            if host.brain is not None:
+                counts.update(host.brain.replica_digests().keys())
+        wanted = min(REPLICATION_FACTOR, len(self.hosts))
+        thin = sorted(range_id for range_id, count in counts.items() if count < wanted)
+        return f"ranges {thin} have too few replicas" if thin else ""
 
     async def _read_all(self) -> None:
         client = self._client(10_000)

@@ -1,0 +1,55 @@
+"""The real node as the brain of a simulated machine."""
+
+from __future__ import annotations
+
+from txndb.cluster.node import Node, NodeOptions
+from txndb.sim.disk import SimDisk
+from txndb.sim.host import SimBody, SqlSession
+from txndb.sim.parts import Parts
+from txndb.storage.memory import MemoryEngine
+
+
+class NodeBrain:
+    """A `txndb.cluster.node.Node` behind the simulator's `Brain`."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+    async def start(self, join: list[str], advertise: str) -> None:
+        await self.node.start(join, advertise)
+
+    async def new_session(self, user: str, database: str) -> SqlSession:
+        session: SqlSession = await self.node.new_session(user, database, {})
+        return session
+
+    async def drain(self) -> None:
+        await self.node.drain()
+
+    def validate(self) -> None:
+        self.node.validate()
+
+    def replica_digests(self) -> dict[int, tuple[int, bytes]]:
+        return self.node.replica_digests()
+
+    def pending(self) -> list[str]:
+        return self.node.pending()
+
+
+async def open_node(body: SimBody) -> Node:
+    """Recover the machine's node with the world's options."""
+    shared = body.host.shared
+    options = NodeOptions(
+        host_id=f"host{body.host.machine}",
+        error_bound_us=shared.clock.error_bound_us,
+        canaries=frozenset(shared.canaries),
+    )
+    return await Node.open(body, options)
+
+
+def node_parts() -> Parts:
+    """A world's parts with the real database."""
+
+    async def open_brain(body: SimBody) -> NodeBrain:
+        return NodeBrain(await open_node(body))
+
+    return Parts(open_brain=open_brain, new_disk=SimDisk, new_engine=MemoryEngine)
