@@ -7,6 +7,7 @@ catalogue and no clock: what depends on the session comes in an `EvalContext`. S
 
 from __future__ import annotations
 
+from txndb.sql.types.aggregates import Aggregate, is_aggregate, resolve_aggregate
 from txndb.sql.types.binio import binary_decoder, binary_encoder
 from txndb.sql.types.casts import Cast, can_coerce, cannot_cast, find_cast
 from txndb.sql.types.context import DEFAULT_CONTEXT, EvalContext, Names
@@ -20,6 +21,8 @@ from txndb.sql.types.core import (
     lookup_type,
     type_by_oid,
 )
+from txndb.sql.types.functions import Function, function_exists, resolve_function
+from txndb.sql.types.functiontable import FunctionRow
 from txndb.sql.types.interval import Interval
 from txndb.sql.types.operators import Operator, resolve_operator
 from txndb.sql.types.ordering import group_key, sort_key
@@ -38,8 +41,11 @@ from txndb.sql.types.typmods import typmod_applier
 __all__ = [
     "DEFAULT_CONTEXT",
     "RUNTIME",
+    "Aggregate",
     "Cast",
     "EvalContext",
+    "Function",
+    "FunctionRow",
     "Interval",
     "Names",
     "Operator",
@@ -56,9 +62,13 @@ __all__ = [
     "find_type",
     "format_text",
     "format_type",
+    "function_exists",
     "group_key",
+    "is_aggregate",
     "lookup_type",
     "parse_text",
+    "resolve_aggregate",
+    "resolve_function",
     "resolve_operator",
     "sort_key",
     "text_decoder",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from txndb.errors import sql_error
-from txndb.sql.types.core import SqlType
+from txndb.sql.types.core import TEXT, SqlType, element_of
 from txndb.sql.types.ordering import group_key, sort_key
 
 
@@ -172,3 +172,13 @@ def build_remove(arg_types: tuple[SqlType, ...]) -> tuple[Callable[..., Any], st
         return [have for have, k in zip(value, key(value), strict=True) if k != wanted]
 
     return remove, None
+
+
+def flatten(value: list[Any]) -> list[Any]:
+    """The elements of all dimensions in storage order."""
+    return _elements(value)
+
+
+def element_type(array: SqlType) -> SqlType:
+    """The element type of an array type; TEXT for what has none."""
+    return element_of(array) or TEXT

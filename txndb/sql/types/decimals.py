@@ -355,3 +355,22 @@ def to_float(value: Decimal) -> float:
     if result in (float("inf"), float("-inf")) and value.is_finite():
         raise sql_error("22003", f'"{format_numeric(value)}" is out of range for type double precision')
     return result
+
+
+def trim_scale(value: Decimal) -> Decimal:
+    """Without trailing zeros after the point."""
+    if not value.is_finite():
+        return value
+    return normalize(value.normalize(_EXACT))
+
+
+def scale_or_null(value: Decimal) -> int | None:
+    """scale(x): NULL for NaN and the infinities."""
+    return scale_of(value) if value.is_finite() else None
+
+
+def square_root(value: Decimal, scale: int) -> Decimal:
+    """The square root rounded to `scale` digits; `value` is finite and not negative."""
+    digits = max(value.adjusted() // 2, 0) + scale + 8
+    context = Context(prec=digits, rounding=ROUND_HALF_UP, Emin=-999_999, Emax=999_999)
+    return round_to(value.sqrt(context), scale)
