@@ -28,6 +28,7 @@ from typing import Final, NamedTuple
 from txndb import limits
 from txndb.sql.parse.keywords import words
 from txndb.sql.parse.precedence import number
+from txndb.sql.parse.tokens import CONTINUATION_RE
 
 
 class Lifted(NamedTuple):
@@ -69,34 +70,51 @@ class Normalized(NamedTuple):
         return position - shift if position else 0
 
 
+_WORD = r"[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*+"
 _TOKEN: Final = re.compile(
-    r"""
-      ([A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*('|&['"])?)  # 1 word (2: a prefixed string opens)
-    | '([^']*(?:''[^']*)*)'                                             # 3 string
-    | ((?:\d+(?:\.(?!\.)\d*)?|\.\d+)(?:[eE][+-]?\d+)?)(?![A-Za-z_0-9$\x80-\U0010ffff])  # 4 number
-    | ([(),;])                                                          # 5
-    | \$(\d+)                                                           # 6 parameter
-    | ("[^"]*")                                                         # 7 quoted identifier (or a piece of one)
-    | ([ \t\n\r\f\v]+|--[^\n\r]*)                                       # 8 trivia
-    | (::)                                                              # 9
-    | (/\*|\$|'|"|\d)                                                   # 10 what this scan does not follow
-    | .                                                                 # an operator's character, a dot, a bracket
-    """,
+    rf"""[ \t\n\r\f\v]*+(?:
+      ({_WORD})(?!'|&['"])                                  # 1 word
+    | '([^']*(?:''[^']*)*)'                                 # 2 string
+    | ((?:\d+(?:\.(?!\.)\d*)?|\.\d+)(?:[eE][+-]?\d+)?)(?![A-Za-z_0-9$\x80-\U0010ffff])  # 3 number
+    | ([(),;\[])                                            # 4 punctuation
+    | \$(\d+)                                               # 5 parameter
+    | ("[^"]*")                                             # 6 quoted identifier, or a piece of one
+    | (\Z|--[^\n\r]*|/\*(?:[^*/]|\*(?!/)|/(?!\*))*\*/)  # 7 trivia
+    | (::)                                                  # 8 cast
+    | (/\*|[$'"A-Za-z0-9_\x80-\U0010ffff])                  # 9 what this scan does not follow
+    | (.)                                                   # 10 an operator's character, a dot
+    )""",
     re.VERBOSE | re.DOTALL,
 )
 _STARTS: Final = words("select insert update delete values")
 _SECTIONS: Final = words(
-    """select from where group having order limit offset values set on returning union except intersect using for
-    fetch window system do"""
+    """select from where group having order limit offset values set on returning union except intersect for fetch
+    window system do conflict"""
 )
-_CLOSED: Final = words("group order system fetch for window")
+_CLOSED: Final = {
+    "group": words("having order limit offset fetch for union except intersect window"),
+    "order": words("limit offset fetch for union except intersect"),
+    "window": words("order limit offset fetch for union except intersect"),
+    "system": words("where group having order limit offset fetch for union except intersect window"),
+    "fetch": words("offset for union except intersect"),
+    "for": words("limit offset fetch"),
+    "conflict": words("do"),
+    "closed": frozenset[str](),
+}
+"""Clauses in which nothing is lifted, not even inside parentheses, and the words that end each."""
 _BEFORE_CONSTANT: Final = words(
-    """select where and or not like ilike between then else when case in on having limit offset by returning distinct
-    all values"""
-)
+    """operator where and or not like ilike between then else when case in select having limit offset by returning
+    all values on"""
+) | {"(", ",", "["}
 _COMPARED: Final = words("group distinct")
 _OPEN_WHEN_COMPARED: Final = words("where limit offset values set")
-_CONTINUED: Final = re.compile(r"[ \t\f\v]*[\n\r]\s*'")
+_SELECT_LIST: Final = words("select having returning on")
+_TYPE_WORDS: Final = words(
+    """time timestamp interval second current_time current_timestamp localtime localtimestamp extract char character
+    varchar bit numeric decimal dec float"""
+)
+"""Before a parenthesis whose numbers are part of a type, or EXTRACT's field."""
+_KNOWN: Final = _STARTS | _SECTIONS | _BEFORE_CONSTANT | _COMPARED | _TYPE_WORDS | {"as"}
 
 
 class _Scan:
@@ -104,63 +122,63 @@ class _Scan:
 
     def __init__(self, sql: str) -> None:
         self.sql = sql
-        self.first_word = ""
         self.section = ""
         self.stack: list[str] = []
         self.before = ""
+        """The last token: a word, a mark, "operator", "constant", "name", or "" at the start."""
         self.compared = False
         self.in_type = False
         self.parameter_max = 0
-        self.lifted: list[tuple[str, Lifted]] = []
-        """With the section each was found in."""
+        self.lifted: list[tuple[bool, Lifted]] = []
+        """With whether each may be lifted although the statement compares expressions."""
 
     def run(self) -> bool:
         """Whether the whole text was understood."""
         for found in _TOKEN.finditer(self.sql):
             group = found.lastindex
-            if group == 8:
+            if group == 7:
                 continue
-            if group == 1:
-                if not self._word(found[1]):
-                    return False
-            elif group == 3 or group == 4:
-                self._constant(found, group)
-                self.before = "constant"
-            elif group == 5:
-                if not self._punctuation(found[5]):
-                    return False
-            elif group == 9:
-                self.in_type = True
-                self.before = "::"
-            elif group == 2 or group == 10:
+            if self.before == ";" or group == 9:
                 return False
-            elif group == 6:
-                if len(found[6]) > 5:
+            if group == 1:
+                word = found[1].lower()
+                if word not in _KNOWN and self.before:
+                    self.before = "name"
+                elif not self._word(word):
                     return False
-                self.parameter_max = max(self.parameter_max, int(found[6]))
-                self.in_type, self.before = False, "$"
-            elif group == 7:
-                self.before = '"'
-            elif found[0] == ".":
-                # a part of a dotted name is no clause's word
+            elif group == 2 or group == 3:
+                self._constant(found, group)
+            elif group == 4:
+                if not self._punctuation(found[4]):
+                    return False
+            elif group == 8:
+                self.in_type, self.before = True, "::"
+            elif group == 6:
+                self.before = "name"
+            elif group == 5:
+                self.parameter_max = max(self.parameter_max, int(found[5][:6]))
+                self.in_type, self.before = False, "constant"
+            elif found[10] == ".":
                 self.before = "."
             else:
                 self.in_type, self.before = False, "operator"
         return not self.stack
 
-    def _word(self, text: str) -> bool:
-        word = text.lower()
-        if not self.first_word:
-            self.first_word = word
+    def _word(self, word: str) -> bool:
+        before = self.before
+        if not before:
             if word not in _STARTS:
                 return False
-        if self.before == ".":
+        elif before == ".":
+            # a part of a dotted name is no clause's word
             self.before = "name"
             return True
-        if word in _SECTIONS and self.before != "as":
-            # DISTINCT FROM and EXTRACT's, TRIM's and SUBSTRING's FROM only ever close off what may be lifted
-            self.section = word
-            self.in_type = False
+        if word in _SECTIONS and before != "as":
+            # EXTRACT's, TRIM's, IS DISTINCT FROM's words only ever close off what may be lifted
+            ends = _CLOSED.get(self.section)
+            if ends is None or word in ends:
+                self.section = word
+                self.in_type = False
         if word in _COMPARED:
             self.compared = True
         if word == "as":
@@ -169,42 +187,50 @@ class _Scan:
         return True
 
     def _punctuation(self, mark: str) -> bool:
+        before = self.before
+        self.before = mark
         if mark == "(":
             self.stack.append(self.section)
-            if self.in_type and self.before not in ("as", "::"):
-                self.section = "type"
+            if (
+                self.section in _CLOSED
+                or before in _TYPE_WORDS
+                or (self.in_type and before not in ("as", "::"))
+            ):
+                self.section = "closed"
+            self.in_type = False
         elif mark == ")":
             if not self.stack:
                 return False
+            was_closed = self.section == "closed"
             self.section = self.stack.pop()
-        elif mark == ";":
-            self.before = ";"
-            return True
-        if mark == "(" and self.before == "extract":
-            self.before = "extract("
+            # `numeric(10,2)[3]`: the bounds are the type's as well
+            self.in_type = was_closed
+        elif mark == "[":
+            if self.in_type:
+                self.before = "bounds"
         else:
-            self.before = mark
-        self.in_type = False
+            self.in_type = False
         return True
 
     def _constant(self, found: re.Match[str], group: int) -> None:
-        before = self.before
+        before, self.before = self.before, "constant"
         self.in_type = False
-        if self.section in _CLOSED or self.section == "type":
+        if self.section in _CLOSED or before not in _BEFORE_CONSTANT:
             return
-        if before not in ("operator", "(", ",") and before not in _BEFORE_CONSTANT:
-            return
-        start, end = found.span()
-        if group == 3:
-            if _CONTINUED.match(self.sql, end):
+        start, end = found.span(group)
+        if group == 2:
+            start, end = start - 1, end + 1
+            if CONTINUATION_RE.match(self.sql, end):
                 return
-            text = found[3]
-            value = text.replace("''", "'") if "''" in text else text
-            self.lifted.append((self.section, Lifted("unknown", value, start + 1, end)))
-            return
-        kind, numeric = _number(found[4])
-        if kind:
-            self.lifted.append((self.section, Lifted(kind, numeric, start + 1, end)))
+            text = found[2]
+            literal = Lifted("unknown", text.replace("''", "'") if "''" in text else text, start + 1, end)
+        else:
+            kind, numeric = _number(found[3])
+            if not kind:
+                return
+            literal = Lifted(kind, numeric, start + 1, end)
+        apart = self.section in _OPEN_WHEN_COMPARED and _SELECT_LIST.isdisjoint(self.stack)
+        self.lifted.append((apart, literal))
 
 
 def _number(text: str) -> tuple[str, int | Decimal]:
@@ -216,6 +242,8 @@ def _number(text: str) -> tuple[str, int | Decimal]:
     if not text.isdigit():
         return "numeric", value
     constant = number(value, 0).value
+    if constant in (2**31, 2**63):
+        return "", 0  # after a minus sign these are of the smaller type
     if not isinstance(constant, int):
         return "numeric", value
     return ("int4" if constant < 2**31 else "int8"), constant
@@ -227,9 +255,9 @@ def normalize(sql: str) -> Normalized:
     if not scan.run() or not scan.lifted:
         return Normalized(sql, 1, ())
     if scan.compared:
-        literals = [literal for section, literal in scan.lifted if section in _OPEN_WHEN_COMPARED]
+        literals = [literal for apart, literal in scan.lifted if apart]
     else:
-        literals = [literal for _section, literal in scan.lifted]
+        literals = [literal for _apart, literal in scan.lifted]
     first = scan.parameter_max + 1
     if not literals or first + len(literals) > limits.PARAMETERS_MAX:
         return Normalized(sql, 1, ())

@@ -54,7 +54,7 @@ _MASTER: Final = re.compile(
 _WORD_RE: Final = re.compile(_WORD)
 _SPACE_RE: Final = re.compile(r"[ \t\n\r\f\v]+")
 _LINE_COMMENT_RE: Final = re.compile(r"--[^\n\r]*")
-_CONTINUATION_RE: Final = re.compile(r"(?:[ \t\f\v]|--[^\n\r]*)*[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*)*'")
+CONTINUATION_RE: Final = re.compile(r"(?:[ \t\f\v]|--[^\n\r]*)*[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*)*'")
 _QUOTED_RE: Final = re.compile(r"[^']*(?:''[^']*)*'")
 _ESCAPED_RE: Final = re.compile(r"[^'\\]*(?:(?:''|\\.)[^'\\]*)*'", re.DOTALL)
 _DOLLAR_RE: Final = re.compile(r"\$(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)?\$")
@@ -191,7 +191,7 @@ def _string(sql: str, start: int, end: int) -> Token:
     value = sql[start + 1 : end - 1]
     if "'" in value:
         value = value.replace("''", "'")
-    while (more := _CONTINUATION_RE.match(sql, end)) is not None:
+    while (more := CONTINUATION_RE.match(sql, end)) is not None:
         piece = _QUOTED_RE.match(sql, more.end())
         if piece is None:
             raise near_error("unterminated quoted string", sql, start, len(sql))
@@ -290,7 +290,7 @@ def _escape_string(sql: str, start: int) -> Token:
     if piece is None:
         raise near_error("unterminated quoted string", sql, start, len(sql))
     body, end = piece[0][:-1], piece.end()
-    while (more := _CONTINUATION_RE.match(sql, end)) is not None:
+    while (more := CONTINUATION_RE.match(sql, end)) is not None:
         piece = _ESCAPED_RE.match(sql, more.end())
         if piece is None:
             raise near_error("unterminated quoted string", sql, start, len(sql))
