@@ -1,0 +1,473 @@
+"""The lock table of one range: shared and exclusive point and span locks with wound-wait.
+
+Rosenkrantz, Stearns, Lewis, "System Level Concurrency Control for Distributed Database Systems" (1978), §3 for
+wound-wait; rules K1–K7, C3, S1, R1 and R4 of the transaction protocol bind it. In memory only, at the leaseholder; what
+must survive a leader change is in prepare records, from which `adopt_prepared` rebuilds entries.
+
+The idea: one `LockEntry` per attempt at this range, named by a token. A request asks for items; whatever conflicts is
+either wounded (younger and not yet proposed) or waited for, in one queue ordered by age.
+
+Invariants (checked by `validate`):
+1. No two entries hold conflicting locks on overlapping keys.
+2. An entry is in `entries` exactly while it holds a token; losing any lock involuntarily kills the whole entry (K1).
+3. No waiter is granted past an older conflicting waiter (K3).
+4. An entry that is proposed or prepared is never wounded (C3), and never waits (K2).
+5. Every waiter conflicts with some holder or some older waiter.
+
+It does not decide about timestamps, and it knows no time: the replica drives it, after every call it drains `wounded`
+and `granted`.
+"""
+
+from __future__ import annotations
+
+import enum
+from bisect import insort
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from sortedcontainers import SortedDict
+
+from txndb.errors import InternalError, LimitError
+from txndb.ids import RangeId, Timestamp, Token
+from txndb.limits import LOCK_WAITERS_MAX
+from txndb.ranges.api import TxnMeta
+
+SHARED, EXCLUSIVE = 1, 2
+
+Item = tuple[bytes, bytes | None, int]
+"""(key, None, mode) for a point, (start, end, mode) for a span."""
+
+Age = tuple[int, bytes]
+
+
+class EntryState(enum.IntEnum):
+    """Where an attempt stands at this range; only ACTIVE entries can be wounded or dropped."""
+
+    ACTIVE = 0
+    PROPOSED = 1
+    """A 1PC or prepare was proposed and has not applied (rule C3)."""
+    PREPARED = 2
+    COMMITTING = 3
+    """Its writes are applied, commit wait is not over (rule T3)."""
+
+
+class LockEntry:
+    """One attempt's locks at this range."""
+
+    __slots__ = ("age", "asked_us", "attempt", "bound", "points", "spans", "state", "token", "txn", "writes")
+
+    def __init__(self, txn: TxnMeta, token: Token) -> None:
+        self.txn = txn
+        self.attempt = txn.attempt
+        self.age: Age = (txn.age_ts, txn.age_id)
+        self.token = token
+        self.state = EntryState.ACTIVE
+        self.bound = Timestamp(0)
+        """b of a prepare or c of a 1PC: readers at s >= bound wait. Invariant: 0 while ACTIVE."""
+        self.points: dict[bytes, int] = {}
+        self.spans: list[tuple[bytes, bytes, int]] = []
+        self.writes: frozenset[bytes] = frozenset()
+        """The keys a proposed or prepared entry writes here."""
+        self.asked_us = 0
+        """When the gateway was last known to hold this attempt (monotonic)."""
+
+    def __repr__(self) -> str:
+        return f"<{self.attempt.hex()[-6:]} {self.state.name}>"
+
+    def covers(self, start: bytes, end: bytes | None) -> bool:
+        """Whether a lock of this entry (any mode) covers the point `start` or the whole span [start, end)."""
+        if end is None:
+            if start in self.points:
+                return True
+            return any(s <= start < e for s, e, _ in self.spans)
+        return any(s <= start and end <= e for s, e, _ in self.spans)
+
+    def holds_exclusive(self, key: bytes) -> bool:
+        """Whether `key` is locked EXCLUSIVE by this entry."""
+        if self.points.get(key) == EXCLUSIVE:
+            return True
+        return any(mode == EXCLUSIVE and s <= key < e for s, e, mode in self.spans)
+
+
+class Waiter:
+    """A parked request: what it wants, and the handle its driver knows it by."""
+
+    __slots__ = ("entry", "handle", "items", "order")
+
+    def __init__(self, entry: LockEntry, items: list[Item], handle: Any) -> None:
+        self.entry = entry
+        self.items = items
+        self.handle = handle
+        self.order = entry.age
+
+    def __lt__(self, other: Waiter) -> bool:
+        return self.order < other.order
+
+
+class PointLock:
+    """Who holds one key: one exclusive holder or several shared ones."""
+
+    __slots__ = ("exclusive", "shared")
+
+    def __init__(self) -> None:
+        self.exclusive: LockEntry | None = None
+        self.shared: list[LockEntry] = []
+
+
+def items_conflict(a: Item, b: Item) -> bool:
+    """Whether two items of different entries overlap in conflicting modes."""
+    if a[2] == SHARED and b[2] == SHARED:
+        return False
+    a_start, a_end, _ = a
+    b_start, b_end, _ = b
+    if a_end is None:
+        return a_start == b_start if b_end is None else b_start <= a_start < b_end
+    if b_end is None:
+        return a_start <= b_start < a_end
+    return a_start < b_end and b_start < a_end
+
+
+class LockTable:
+    """All lock entries of one range in one term of leadership."""
+
+    def __init__(self, range_id: RangeId, term: int, canaries: frozenset[str] = frozenset()) -> None:
+        self.range_id = range_id
+        self.term = term
+        self.entries: dict[bytes, LockEntry] = {}
+        self.wounded: list[tuple[LockEntry, list[Waiter]]] = []
+        """Killed involuntarily since last drained, each with the requests it had waiting."""
+        self.granted: list[Waiter] = []
+        """Waiters granted since last drained."""
+        self._points: SortedDict = SortedDict()
+        self._spans: list[tuple[bytes, bytes, int, LockEntry]] = []
+        self._waiters: list[Waiter] = []
+        self._counter = 0
+        self._canaries = canaries
+
+    # -- entries -------------------------------------------------------------------------------------------
+
+    def _new_token(self) -> Token:
+        self._counter += 1
+        return Token(
+            self.range_id.to_bytes(8, "big") + self.term.to_bytes(8, "big") + self._counter.to_bytes(8, "big")
+        )
+
+    def open(self, txn: TxnMeta, token: bytes) -> LockEntry | None:
+        """The entry a request names, created for an attempt's first request; None: wounded (K1)."""
+        entry = self.entries.get(txn.attempt)
+        if token:
+            if entry is not None and entry.token == token:
+                return entry
+            if "K1" not in self._canaries:
+                return None
+        if entry is None:
+            entry = self.entries[txn.attempt] = LockEntry(txn, self._new_token())
+        return entry
+
+    def find(self, attempt: bytes, token: bytes) -> LockEntry | None:
+        """The entry with exactly this token; None: unknown, so wounded (K1)."""
+        entry = self.entries.get(attempt)
+        if entry is None or entry.token != token:
+            return None
+        return entry
+
+    # -- acquiring -----------------------------------------------------------------------------------------
+
+    def acquire(self, entry: LockEntry, items: list[Item], handle: Any) -> bool:
+        """Lock `items` for an ACTIVE entry: True if granted now, False if queued under `handle`.
+
+        Raises `LimitError` when too many requests wait.
+        """
+        if entry.state is not EntryState.ACTIVE:
+            raise InternalError("a proposed or prepared transaction asked for a lock")  # K2
+        missing = [item for item in items if not self._holds(entry, item)]
+        if not missing:
+            return True
+        wounded_before = len(self.wounded)
+        blocked = self._settle_conflicts(entry, missing) or self._older_waits(entry, missing)
+        if not blocked:
+            self._grant(entry, missing)
+        else:
+            if len(self._waiters) >= LOCK_WAITERS_MAX:
+                raise LimitError(
+                    f"more than {LOCK_WAITERS_MAX} requests wait for locks of range {self.range_id}"
+                )
+            insort(self._waiters, Waiter(entry, missing, handle))
+        if len(self.wounded) != wounded_before:
+            self.pump()
+        return not blocked
+
+    def _older_waits(self, entry: LockEntry, items: list[Item]) -> bool:
+        """Whether an older conflicting waiter must go first (K3)."""
+        for waiter in self._waiters:
+            if waiter.order >= entry.age:
+                return False
+            if self._waits_conflict(waiter, items):
+                return True
+        return False
+
+    def _waits_conflict(self, waiter: Waiter, items: list[Item]) -> bool:
+        if "K3" in self._canaries:
+            return False
+        return any(items_conflict(a, b) for a in waiter.items for b in items)
+
+    def _settle_conflicts(self, entry: LockEntry, items: list[Item]) -> bool:
+        """Wound every younger ACTIVE holder in the way (K3); whether any other holder remains."""
+        blocked = False
+        for item in items:
+            for holder in self._holders(item):
+                if holder is entry:
+                    continue
+                if holder.state is EntryState.ACTIVE and entry.age < holder.age:
+                    self.wound(holder)
+                else:
+                    blocked = True
+        return blocked
+
+    def _holders(self, item: Item) -> list[LockEntry]:
+        """Entries whose locks conflict with `item` (the asker itself may be among them), in a stable order."""
+        start, end, mode = item
+        found: list[LockEntry] = []
+        if end is None:
+            lock = self._points.get(start)
+            if lock is not None:
+                self._point_holders(lock, mode, found)
+            for s, e, m, holder in self._spans:
+                if s <= start < e and (mode == EXCLUSIVE or m == EXCLUSIVE):
+                    found.append(holder)
+            return found
+        for key in self._points.irange(start, end, inclusive=(True, False)):
+            self._point_holders(self._points[key], mode, found)
+        for s, e, m, holder in self._spans:
+            if s < end and start < e and (mode == EXCLUSIVE or m == EXCLUSIVE):
+                found.append(holder)
+        return found
+
+    @staticmethod
+    def _point_holders(lock: PointLock, mode: int, found: list[LockEntry]) -> None:
+        if lock.exclusive is not None:
+            found.append(lock.exclusive)
+        if mode == EXCLUSIVE:
+            found.extend(lock.shared)
+
+    def _holds(self, entry: LockEntry, item: Item) -> bool:
+        start, end, mode = item
+        if end is None:
+            held = entry.points.get(start, 0)
+            if held >= mode:
+                return True
+            return any(m >= mode and s <= start < e for s, e, m in entry.spans)
+        return any(m >= mode and s <= start and end <= e for s, e, m in entry.spans)
+
+    def _grant(self, entry: LockEntry, items: Iterable[Item]) -> None:
+        points = entry.points
+        for start, end, mode in items:
+            if end is not None:
+                entry.spans.append((start, end, mode))
+                self._spans.append((start, end, mode, entry))
+                continue
+            held = points.get(start, 0)
+            if held >= mode:
+                continue
+            lock = self._points.get(start)
+            if lock is None:
+                lock = self._points[start] = PointLock()
+            if mode == EXCLUSIVE:
+                if held == SHARED:
+                    lock.shared.remove(entry)
+                lock.exclusive = entry
+            else:
+                lock.shared.append(entry)
+            points[start] = mode
+
+    # -- letting go ----------------------------------------------------------------------------------------
+
+    def release(self, entry: LockEntry) -> None:
+        """Drop an entry with all its locks, by its owner's wish or at its end; grants who can go on."""
+        if self.entries.get(entry.attempt) is not entry:
+            return
+        self._remove(entry)
+        self.pump()
+
+    def wound(self, entry: LockEntry) -> None:
+        """Kill an ACTIVE entry (K1, K3); its waiting request is reported in `wounded`. The caller pumps."""
+        if entry.state is not EntryState.ACTIVE:
+            raise InternalError("a proposed or prepared transaction cannot be wounded")  # C3
+        waiters = self.waiters_of(entry)
+        self._remove(entry)
+        self.wounded.append((entry, waiters))
+
+    def _remove(self, entry: LockEntry) -> None:
+        del self.entries[entry.attempt]
+        if self._waiters:
+            self._waiters = [w for w in self._waiters if w.entry is not entry]
+        for key, mode in entry.points.items():
+            lock = self._points[key]
+            if mode == EXCLUSIVE:
+                lock.exclusive = None
+            else:
+                lock.shared.remove(entry)
+            if lock.exclusive is None and not lock.shared:
+                del self._points[key]
+        if entry.spans:
+            self._spans = [held for held in self._spans if held[3] is not entry]
+        entry.points = {}
+        entry.spans = []
+
+    def cancel_wait(self, entry: LockEntry) -> None:
+        """Withdraw an entry's waiting requests; its locks stay."""
+        self._waiters = [w for w in self._waiters if w.entry is not entry]
+        self.pump()
+
+    def pump(self) -> None:
+        """Grant waiters in order of age, wounding anew (K3: wounding is re-evaluated at every grant)."""
+        if not self._waiters:
+            return
+        again = True
+        while again:
+            again = False
+            passed: list[Waiter] = []
+            for waiter in self._waiters:
+                before = len(self.wounded)
+                blocked = self._settle_conflicts(waiter.entry, waiter.items) or any(
+                    older.entry is not waiter.entry and self._waits_conflict(older, waiter.items)
+                    for older in passed
+                )
+                if not blocked:
+                    self._take(waiter)
+                if not blocked or len(self.wounded) != before:
+                    again = True  # the queue changed under the loop: start over
+                    break
+                passed.append(waiter)
+
+    def _take(self, waiter: Waiter) -> None:
+        self._waiters.remove(waiter)
+        self._grant(waiter.entry, waiter.items)
+        self.granted.append(waiter)
+
+    # -- what readers and recovery ask ---------------------------------------------------------------------
+
+    def committing(self, start: bytes, end: bytes | None, at: Timestamp) -> LockEntry | None:
+        """An entry that is committing at or below `at` on a key of the point or span: a snapshot waits (S1)."""
+        if end is None:
+            lock = self._points.get(start)
+            if lock is not None:
+                holder = lock.exclusive
+                if holder is not None and holder.state is not EntryState.ACTIVE and holder.bound <= at:
+                    return holder  # type: ignore[no-any-return]
+        else:
+            for key in self._points.irange(start, end, inclusive=(True, False)):
+                holder = self._points[key].exclusive
+                if holder is not None and holder.state is not EntryState.ACTIVE and holder.bound <= at:
+                    return holder  # type: ignore[no-any-return]
+        for s, e, m, entry in self._spans:
+            if m == EXCLUSIVE and entry.state is not EntryState.ACTIVE and entry.bound <= at:
+                if (s <= start < e) if end is None else (s < end and start < e):
+                    return entry
+        return None
+
+    def adopt_prepared(self, txn: TxnMeta, bound: Timestamp, writes: Iterable[bytes]) -> LockEntry:
+        """Rebuild the entry of a prepare record: exclusive on its writes (L1); its reads are not locked."""
+        entry = LockEntry(txn, self._new_token())
+        entry.state = EntryState.PREPARED
+        entry.bound = bound
+        keys = sorted(writes)
+        entry.writes = frozenset(keys)
+        self.entries[entry.attempt] = entry
+        self._grant(entry, [(key, None, EXCLUSIVE) for key in keys])
+        return entry
+
+    def waiters(self) -> Iterator[Waiter]:
+        """Everyone who waits, oldest first."""
+        return iter(tuple(self._waiters))
+
+    def waiters_of(self, entry: LockEntry) -> list[Waiter]:
+        """The requests of one entry that wait."""
+        return [w for w in self._waiters if w.entry is entry]
+
+    # -- splits --------------------------------------------------------------------------------------------
+
+    def split(self, cut: bytes) -> list[LockEntry]:
+        """Clip every entry at `cut`; the clipped right parts are returned as entries under the same token (R1).
+
+        A prepared entry of which a half holds no write becomes an ACTIVE reader there (R4).
+        """
+        right: list[LockEntry] = []
+        for entry in list(self.entries.values()):
+            twin = LockEntry(entry.txn, entry.token)
+            twin.state, twin.bound, twin.asked_us = entry.state, entry.bound, entry.asked_us
+            left_items: list[Item] = [(k, None, m) for k, m in entry.points.items() if k < cut]
+            right_items: list[Item] = [(k, None, m) for k, m in entry.points.items() if k >= cut]
+            for s, e, m in entry.spans:
+                if s < cut:
+                    left_items.append((s, min(e, cut), m))
+                if e > cut:
+                    right_items.append((max(s, cut), e, m))
+            for item in right_items:
+                if item[1] is None:
+                    twin.points[item[0]] = item[2]
+                else:
+                    twin.spans.append((item[0], item[1], item[2]))
+            twin.writes = frozenset(k for k in sorted(entry.writes) if k >= cut)
+            waiting = self.waiters_of(entry)
+            state, bound, writes = (
+                entry.state,
+                entry.bound,
+                frozenset(k for k in sorted(entry.writes) if k < cut),
+            )
+            self._remove(entry)
+            if waiting:
+                raise InternalError("a split found a parked waiter")
+            if left_items or not right_items:
+                entry.state, entry.bound, entry.writes = state, bound, writes
+                self._reader_if_writeless(entry)
+                self.entries[entry.attempt] = entry
+                self._grant(entry, left_items)
+            if right_items:
+                self._reader_if_writeless(twin)
+                right.append(twin)
+        return right
+
+    def _reader_if_writeless(self, entry: LockEntry) -> None:
+        if entry.state is not EntryState.ACTIVE and not entry.writes and "R4" not in self._canaries:
+            entry.state = EntryState.ACTIVE
+            entry.bound = Timestamp(0)
+
+    def adopt(self, entry: LockEntry) -> None:
+        """Take over an entry handed from another table of the same node under its token (R1)."""
+        items: list[Item] = [(k, None, m) for k, m in entry.points.items()]
+        items += [(s, e, m) for s, e, m in entry.spans]
+        entry.points, entry.spans = {}, []
+        self.entries[entry.attempt] = entry
+        self._grant(entry, items)
+
+    # -- invariants ----------------------------------------------------------------------------------------
+
+    def validate(self) -> None:
+        """Raise `InternalError` if an invariant of the module docstring does not hold."""
+        held: list[tuple[Item, LockEntry]] = []
+        for entry in self.entries.values():
+            held += [((k, None, m), entry) for k, m in entry.points.items()]
+            held += [((s, e, m), entry) for s, e, m in entry.spans]
+            if entry.state is not EntryState.ACTIVE and self.waiters_of(entry):
+                raise InternalError(f"invariant 4: {entry} waits")
+            if entry.state is EntryState.ACTIVE and entry.bound:
+                raise InternalError(f"{entry} is active with a bound")
+        for i, (item, entry) in enumerate(held):
+            for other_item, other in held[i + 1 :]:
+                if other is not entry and items_conflict(item, other_item):
+                    raise InternalError(f"invariant 1: {entry} and {other} conflict")
+        older: list[Waiter] = []
+        for waiter in self._waiters:
+            if self.entries.get(waiter.entry.attempt) is not waiter.entry:
+                raise InternalError("invariant 2: a waiter without an entry")
+            blocked = any(h is not waiter.entry for item in waiter.items for h in self._holders(item)) or any(
+                o.entry is not waiter.entry and self._waits_conflict(o, waiter.items) for o in older
+            )
+            if not blocked and "K3" not in self._canaries:
+                raise InternalError(f"invariant 5: {waiter.entry} waits for nobody")
+            older.append(waiter)
+        for key, lock in self._points.items():
+            for holder in ([lock.exclusive] if lock.exclusive is not None else []) + lock.shared:
+                if key not in holder.points or self.entries.get(holder.attempt) is not holder:
+                    raise InternalError(f"invariant 2: a lock on {key.hex()} has no entry")

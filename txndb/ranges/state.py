@@ -1,0 +1,476 @@
+"""The replicated state of a range: what every replica computes alike from its log.
+
+Applying is deterministic: the same entries give the same engine bytes on every replica, whatever the node, the time
+and the batch boundaries. Effects and the applied index go into one engine batch (design §4), so recovery replays from
+the applied index.
+
+Invariants (checked by `validate`):
+1. `max_applied_ts` >= every version written here (rule T4).
+2. A command of another term or generation changes nothing (rule C1).
+3. An attempt has at most one outcome; a decision applies only while its prepare record exists (rule M5).
+4. A prepare record's writes lie inside the descriptor.
+
+It does not know locks, leases or time. Driven by `txndb.ranges.replica`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from txndb.errors import InternalError
+from txndb.ids import AttemptId, RangeId, ReplicaId, Timestamp, attempt_start
+from txndb.ranges import keys
+from txndb.ranges.api import ABORTED, COMMITTED, TxnMeta, Write
+from txndb.ranges.command import (
+    AbortCommand,
+    Command,
+    DecideCommand,
+    ForgetCommand,
+    GcCommand,
+    OnePhaseCommand,
+    OutcomeGcCommand,
+    PrepareCommand,
+    ResolveCommand,
+    SplitCommand,
+    decode_command,
+)
+from txndb.ranges.descriptor import RangeDescriptor
+from txndb.storage import mvcc
+from txndb.storage.engine import Engine, WriteBatch
+
+RAFT_INITIAL_INDEX = 10
+"""A new range's log begins after this index, so that a fresh replica always needs a snapshot."""
+RAFT_INITIAL_TERM = 5
+
+
+class OutcomeRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A decided attempt, in its anchor's range; participants remain until every one has resolved (rule M5)."""
+
+    status: int
+    at: Timestamp
+    participants: list[bytes]
+
+
+class PrepareRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A participant's undecided writes: not visible, exclusive locks for whoever leads (rule L1)."""
+
+    txn: TxnMeta
+    bound: Timestamp
+    anchor: bytes
+    writes: list[Write]
+
+
+class DecisionRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A decision whose participants have not all resolved; kept beside its outcome until `Forget` (rule M5)."""
+
+    attempt: AttemptId
+    anchor: bytes
+    at: Timestamp
+    participants: list[bytes]
+
+
+class Applied(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The hot part of a range's state, in every engine batch."""
+
+    index: int
+    term: int
+    max_applied_ts: Timestamp
+
+
+class Settings(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The cold part: the descriptor and the two thresholds."""
+
+    descriptor: RangeDescriptor
+    outcome_gc_ts: Timestamp
+    gc_threshold: Timestamp
+
+
+class Verdict(enum.IntEnum):
+    """What became of a command."""
+
+    APPLIED = 0
+    OTHER_TERM = 1
+    OTHER_GENERATION = 2
+    OUTCOME_EXISTS = 3
+    TOO_OLD = 4
+    NO_RECORD = 5
+
+
+class Effect(msgspec.Struct, frozen=True, gc=False):
+    """The result of one applied entry, for the leaseholder that proposed it."""
+
+    index: int
+    term: int
+    command: Command | None
+    verdict: Verdict
+    outcome: OutcomeRecord | None = None
+    right: RangeDescriptor | None = None
+    resume: bytes = b""
+
+
+class LogRecord(Protocol):
+    """A committed entry as this package sees it."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def term(self) -> int: ...
+    @property
+    def kind(self) -> int: ...
+    @property
+    def data(self) -> bytes: ...
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_outcome = msgspec.msgpack.Decoder(OutcomeRecord).decode
+_decode_prepare = msgspec.msgpack.Decoder(PrepareRecord).decode
+_decode_decision = msgspec.msgpack.Decoder(DecisionRecord).decode
+_decode_applied = msgspec.msgpack.Decoder(Applied).decode
+_decode_settings = msgspec.msgpack.Decoder(Settings).decode
+
+
+class RangeState:
+    """One replica's applied state, with its prepare and unfinished decision records in memory."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        replica_id: ReplicaId,
+        settings: Settings,
+        applied: Applied,
+        canaries: frozenset[str],
+    ) -> None:
+        self.engine = engine
+        self.replica_id = replica_id
+        self.descriptor = settings.descriptor
+        self.range_id = settings.descriptor.range_id
+        self.outcome_gc_ts = settings.outcome_gc_ts
+        self.gc_threshold = settings.gc_threshold
+        self.applied_index = applied.index
+        self.applied_term = applied.term
+        self.max_applied_ts = applied.max_applied_ts
+        self.prepares: dict[bytes, PrepareRecord] = {}
+        self.bytes_written = 0
+        """Bytes applied since the size was last looked at (for splits by size)."""
+        self._canaries = canaries
+        self._fresh_outcomes: dict[bytes, OutcomeRecord] = {}
+        """Outcomes in the batch that is being built; the engine does not show them yet."""
+        prefix = keys.prepare_prefix(self.range_id)
+        for _, value in engine.iterate(prefix, keys.prefix_end(prefix)):
+            record = _decode_prepare(value)
+            self.prepares[record.txn.attempt] = record
+        self.decisions: dict[bytes, DecisionRecord] = {}
+        prefix = keys.decision_prefix(self.range_id)
+        for _, value in engine.iterate(prefix, keys.prefix_end(prefix)):
+            decision = _decode_decision(value)
+            self.decisions[decision.attempt] = decision
+        self._handlers = {
+            OnePhaseCommand: self._on_one_phase,
+            PrepareCommand: self._on_prepare,
+            DecideCommand: self._on_decide,
+            AbortCommand: self._on_abort,
+            ResolveCommand: self._on_resolve,
+            ForgetCommand: self._on_forget,
+            SplitCommand: self._on_split,
+            GcCommand: self._on_gc,
+            OutcomeGcCommand: self._on_outcome_gc,
+        }
+
+    @classmethod
+    def load(
+        cls, engine: Engine, range_id: RangeId, canaries: frozenset[str] = frozenset()
+    ) -> RangeState | None:
+        """Read a range's state; None where this store holds no initialised replica of it."""
+        settings = engine.get(keys.settings_key(range_id))
+        applied = engine.get(keys.applied_key(range_id))
+        replica = engine.get(keys.replica_key(range_id))
+        if settings is None or applied is None or replica is None:
+            return None
+        return cls(
+            engine,
+            ReplicaId(int.from_bytes(replica, "big")),
+            _decode_settings(settings),
+            _decode_applied(applied),
+            canaries,
+        )
+
+    # -- applying ------------------------------------------------------------------------------------------
+
+    def apply(
+        self, entries: Sequence[LogRecord], config_kind: int, decode_voters: VotersDecoder
+    ) -> list[Effect]:
+        """Apply committed entries in order in one engine batch; the effects in the same order."""
+        batch = WriteBatch()
+        effects: list[Effect] = []
+        for entry in entries:
+            if entry.index != self.applied_index + 1:
+                raise InternalError(
+                    f"range {self.range_id}: applied {self.applied_index}, next entry {entry.index}"
+                )
+            self.applied_index, self.applied_term = entry.index, entry.term
+            if entry.kind == config_kind:
+                self._set_replicas(batch, decode_voters(entry.data))
+                effects.append(Effect(entry.index, entry.term, None, Verdict.APPLIED))
+            elif not entry.data:
+                effects.append(Effect(entry.index, entry.term, None, Verdict.APPLIED))
+            else:
+                command = decode_command(entry.data)
+                if isinstance(command, GcCommand | OutcomeGcCommand) and batch.ops:
+                    # These read what earlier entries wrote: with one batch boundary for all replicas, they read alike.
+                    self._write_out(batch, entry.index - 1)
+                    batch = WriteBatch()
+                effects.append(self._apply_command(batch, entry, command))
+        self._write_out(batch, self.applied_index)
+        return effects
+
+    def _write_out(self, batch: WriteBatch, index: int) -> None:
+        applied = Applied(index, self.applied_term, self.max_applied_ts)
+        batch.put(keys.applied_key(self.range_id), _encode(applied))
+        self.engine.write(batch)
+        self.bytes_written += batch.bytes
+        self._fresh_outcomes.clear()
+
+    def _apply_command(self, batch: WriteBatch, entry: LogRecord, command: Command) -> Effect:
+        if command.term != entry.term and "C1" not in self._canaries:
+            return Effect(entry.index, entry.term, command, Verdict.OTHER_TERM)
+        if command.generation != self.descriptor.generation and "C1" not in self._canaries:
+            return Effect(entry.index, entry.term, command, Verdict.OTHER_GENERATION)
+        handler = self._handlers[type(command)]
+        return handler(batch, entry, command)  # type: ignore[operator,no-any-return]
+
+    def _put_settings(self, batch: WriteBatch) -> None:
+        settings = Settings(self.descriptor, self.outcome_gc_ts, self.gc_threshold)
+        batch.put(keys.settings_key(self.range_id), _encode(settings))
+
+    def _set_replicas(self, batch: WriteBatch, voters: tuple[ReplicaId, ...]) -> None:
+        old = self.descriptor
+        if old.replicas == voters:
+            return
+        sequence = max(old.next_sequence, *(1 + keys.sequence_of(v) for v in voters))
+        self.descriptor = msgspec.structs.replace(
+            old, replicas=voters, generation=old.generation + 1, next_sequence=sequence
+        )
+        self._put_settings(batch)
+
+    def _write_versions(self, batch: WriteBatch, writes: list[Write], at: Timestamp) -> None:
+        for key, value in writes:
+            if value is None:
+                mvcc.delete(batch, key, at)
+            else:
+                mvcc.put(batch, key, at, value)
+        if at > self.max_applied_ts:
+            self.max_applied_ts = at  # T4
+
+    # -- outcomes ------------------------------------------------------------------------------------------
+
+    def outcome(self, attempt: AttemptId, anchor: bytes) -> OutcomeRecord | None:
+        """The recorded outcome of an attempt anchored here."""
+        fresh = self._fresh_outcomes.get(attempt)
+        if fresh is not None:
+            return fresh
+        value = self.engine.get(keys.outcome_key(anchor, attempt))
+        return None if value is None else _decode_outcome(value)
+
+    def too_old(self, attempt: AttemptId) -> bool:
+        """Whether an absent outcome of this attempt means nothing any more (rule M6)."""
+        return attempt_start(attempt) < self.outcome_gc_ts
+
+    def _put_outcome(
+        self, batch: WriteBatch, attempt: AttemptId, anchor: bytes, record: OutcomeRecord
+    ) -> None:
+        batch.put(keys.outcome_key(anchor, attempt), _encode(record))
+        self._fresh_outcomes[attempt] = record
+
+    def _drop_prepare(self, batch: WriteBatch, attempt: AttemptId) -> PrepareRecord | None:
+        record = self.prepares.pop(attempt, None)
+        if record is not None:
+            batch.delete(keys.prepare_key(self.range_id, attempt))
+        return record
+
+    # -- handlers, one per command -------------------------------------------------------------------------
+
+    def _on_one_phase(self, batch: WriteBatch, entry: LogRecord, command: OnePhaseCommand) -> Effect:
+        existing = self.outcome(command.attempt, command.anchor)
+        if existing is not None:
+            return Effect(entry.index, entry.term, command, Verdict.OUTCOME_EXISTS, existing)
+        if self.too_old(command.attempt):
+            return Effect(entry.index, entry.term, command, Verdict.TOO_OLD)
+        self._write_versions(batch, command.writes, command.at)
+        record = OutcomeRecord(COMMITTED, command.at, [])
+        self._put_outcome(batch, command.attempt, command.anchor, record)
+        return Effect(entry.index, entry.term, command, Verdict.APPLIED, record)
+
+    def _on_prepare(self, batch: WriteBatch, entry: LogRecord, command: PrepareCommand) -> Effect:
+        attempt = command.txn.attempt
+        if self.descriptor.contains(command.anchor):
+            existing = self.outcome(attempt, command.anchor)
+            if existing is not None:
+                return Effect(entry.index, entry.term, command, Verdict.OUTCOME_EXISTS, existing)
+        if self.too_old(attempt):
+            return Effect(entry.index, entry.term, command, Verdict.TOO_OLD)
+        if attempt not in self.prepares:
+            record = PrepareRecord(command.txn, command.bound, command.anchor, command.writes)
+            self.prepares[attempt] = record
+            batch.put(keys.prepare_key(self.range_id, attempt), _encode(record))
+        return Effect(entry.index, entry.term, command, Verdict.APPLIED)
+
+    def _on_decide(self, batch: WriteBatch, entry: LogRecord, command: DecideCommand) -> Effect:
+        existing = self.outcome(command.attempt, command.anchor)
+        if existing is not None:
+            return Effect(entry.index, entry.term, command, Verdict.OUTCOME_EXISTS, existing)
+        if command.attempt not in self.prepares:
+            return Effect(entry.index, entry.term, command, Verdict.NO_RECORD)  # M5
+        record = OutcomeRecord(COMMITTED, command.at, command.participants)
+        self._put_outcome(batch, command.attempt, command.anchor, record)
+        decision = DecisionRecord(command.attempt, command.anchor, command.at, command.participants)
+        self.decisions[command.attempt] = decision
+        batch.put(keys.decision_key(self.range_id, command.attempt), _encode(decision))
+        prepared = self._drop_prepare(batch, command.attempt)
+        if prepared is not None:
+            self._write_versions(batch, prepared.writes, command.at)
+        return Effect(entry.index, entry.term, command, Verdict.APPLIED, record)
+
+    def _on_abort(self, batch: WriteBatch, entry: LogRecord, command: AbortCommand) -> Effect:
+        existing = self.outcome(command.attempt, command.anchor)
+        if existing is not None:
+            return Effect(entry.index, entry.term, command, Verdict.OUTCOME_EXISTS, existing)
+        if self.too_old(command.attempt):
+            return Effect(entry.index, entry.term, command, Verdict.TOO_OLD)
+        record = OutcomeRecord(ABORTED, Timestamp(0), [])
+        self._put_outcome(batch, command.attempt, command.anchor, record)
+        self._drop_prepare(batch, command.attempt)
+        return Effect(entry.index, entry.term, command, Verdict.APPLIED, record)
+
+    def _on_resolve(self, batch: WriteBatch, entry: LogRecord, command: ResolveCommand) -> Effect:
+        prepared = self._drop_prepare(batch, command.attempt)
+        if prepared is not None and command.at:
+            self._write_versions(batch, prepared.writes, command.at)
+        return Effect(entry.index, entry.term, command, Verdict.APPLIED)
+
+    def _on_forget(self, batch: WriteBatch, entry: LogRecord, command: ForgetCommand) -> Effect:
+        existing = self.outcome(command.attempt, command.anchor)
+        if existing is not None and existing.participants:
+            settled = OutcomeRecord(existing.status, existing.at, [])
+            self._put_outcome(batch, command.attempt, command.anchor, settled)
+        if self.decisions.pop(command.attempt, None) is not None:
+            batch.delete(keys.decision_key(self.range_id, command.attempt))
+        return Effect(entry.index, entry.term, command, Verdict.APPLIED)
+
+    def _on_split(self, batch: WriteBatch, entry: LogRecord, command: SplitCommand) -> Effect:
+        left = self.descriptor
+        if not left.start < command.cut < left.end:
+            return Effect(entry.index, entry.term, command, Verdict.OTHER_GENERATION)
+        generation = left.generation + 1
+        right = RangeDescriptor(
+            command.right_id, command.cut, left.end, command.right_replicas, generation, left.next_sequence
+        )
+        self.descriptor = msgspec.structs.replace(left, end=command.cut, generation=generation)
+        self._put_settings(batch)
+        right_settings = Settings(right, self.outcome_gc_ts, self.gc_threshold)
+        batch.put(keys.settings_key(command.right_id), _encode(right_settings))
+        right_ts = self.max_applied_ts if "T4" not in self._canaries else Timestamp(0)
+        right_applied = Applied(RAFT_INITIAL_INDEX, RAFT_INITIAL_TERM, right_ts)
+        batch.put(keys.applied_key(command.right_id), _encode(right_applied))
+        mine = next((r for r in right.replicas if keys.same_node(r, self.replica_id)), None)
+        if mine is None:
+            raise InternalError(f"range {self.range_id}: a split leaves this node without a right replica")
+        batch.put(keys.replica_key(command.right_id), mine.to_bytes(8, "big"))
+        for attempt, record in list(self.prepares.items()):
+            self._divide_prepare(batch, AttemptId(attempt), record, command)
+        for decision in [d for d in self.decisions.values() if d.anchor >= command.cut]:
+            del self.decisions[decision.attempt]
+            batch.delete(keys.decision_key(self.range_id, decision.attempt))
+            batch.put(keys.decision_key(command.right_id, decision.attempt), _encode(decision))
+        return Effect(entry.index, entry.term, command, Verdict.APPLIED, right=right)
+
+    def _divide_prepare(
+        self, batch: WriteBatch, attempt: AttemptId, record: PrepareRecord, command: SplitCommand
+    ) -> None:
+        """Each half keeps the record's writes of its keys, same b, same anchor (R1); a half without any, none (R4)."""
+        right_writes = [w for w in record.writes if w[0] >= command.cut]
+        if not right_writes:
+            return
+        left_writes = [w for w in record.writes if w[0] < command.cut]
+        right = msgspec.structs.replace(record, writes=right_writes)
+        batch.put(keys.prepare_key(command.right_id, attempt), _encode(right))
+        if left_writes:
+            left = msgspec.structs.replace(record, writes=left_writes)
+            self.prepares[attempt] = left
+            batch.put(keys.prepare_key(self.range_id, attempt), _encode(left))
+        else:
+            self._drop_prepare(batch, attempt)
+
+    def _on_gc(self, batch: WriteBatch, entry: LogRecord, command: GcCommand) -> Effect:
+        if command.threshold > self.gc_threshold:
+            self.gc_threshold = command.threshold
+            self._put_settings(batch)
+        page = mvcc.gc(
+            self.engine, batch, command.start, command.end, command.threshold, rows_max=command.rows_max
+        )
+        return Effect(entry.index, entry.term, command, Verdict.APPLIED, resume=page.resume_key or b"")
+
+    def _on_outcome_gc(self, batch: WriteBatch, entry: LogRecord, command: OutcomeGcCommand) -> Effect:
+        if command.before > self.outcome_gc_ts:
+            self.outcome_gc_ts = command.before
+            self._put_settings(batch)
+        start, end = keys.outcome_span(command.start, command.end)
+        resume = b""
+        for examined, (key, value) in enumerate(self.engine.iterate(start, end)):
+            anchor, attempt = keys.decode_outcome_key(key)
+            if examined >= command.records_max and anchor > command.start:
+                resume = anchor
+                break
+            if attempt_start(AttemptId(attempt)) < command.before:
+                if not _decode_outcome(value).participants:  # M5: an unresolved decision stays
+                    batch.delete(key)
+        return Effect(entry.index, entry.term, command, Verdict.APPLIED, resume=resume)
+
+    # -- birth, snapshots ----------------------------------------------------------------------------------
+
+    def spans(self) -> list[tuple[bytes, bytes]]:
+        """The engine spans that a snapshot of this range carries, beside the applied state."""
+        return keys.replicated_spans(self.descriptor)
+
+    def validate(self) -> None:
+        """Raise `InternalError` if an invariant of the module docstring does not hold."""
+        for record in self.prepares.values():
+            for key, _ in record.writes:
+                if not self.descriptor.contains(key):
+                    raise InternalError(
+                        f"invariant 4: range {self.range_id} has a prepared key outside of it"
+                    )
+        stored = self.engine.get(keys.applied_key(self.range_id))
+        if stored is None or _decode_applied(stored).index != self.applied_index:
+            raise InternalError(f"range {self.range_id}: the engine's applied index is not the state's")
+
+
+class VotersDecoder(Protocol):
+    """Reads the voters out of a configuration entry."""
+
+    def __call__(self, data: bytes, /) -> tuple[ReplicaId, ...]: ...
+
+
+def birth_batch(
+    batch: WriteBatch, descriptor: RangeDescriptor, replica_id: ReplicaId, max_applied_ts: Timestamp
+) -> None:
+    """Add a brand-new range's state to a batch (bootstrap)."""
+    batch.put(
+        keys.settings_key(descriptor.range_id), _encode(Settings(descriptor, Timestamp(0), Timestamp(0)))
+    )
+    applied = Applied(RAFT_INITIAL_INDEX, RAFT_INITIAL_TERM, max_applied_ts)
+    batch.put(keys.applied_key(descriptor.range_id), _encode(applied))
+    batch.put(keys.replica_key(descriptor.range_id), replica_id.to_bytes(8, "big"))
+
+
+def read_settings(data: bytes) -> Settings:
+    """Decode the cold part of a range's state."""
+    return _decode_settings(data)
+
+
+def read_applied(data: bytes) -> Applied:
+    """Decode the hot part of a range's state."""
+    return _decode_applied(data)
