@@ -272,9 +272,9 @@ class VirtualLoop(base_events.BaseEventLoop):
                 warnings.simplefilter("ignore")
                 self.graveyard.clear()
                 self.graveyard_of.clear()
-                if unfinished:
-                    unfinished.clear()
-                    gc.collect()
+                while unfinished:
+                    _Closer(unfinished.pop().get_coro())
+                gc.collect(0)
         finally:
             sys.unraisablehook = hook
         self._closed = True
@@ -354,6 +354,16 @@ def _ceil_us(seconds: float) -> int:
     scaled = seconds * 1e6 - 1e-3
     whole = int(scaled)
     return whole if whole >= scaled else whole + 1
+
+
+class _Closer:
+    """Closes a coroutine when dropped, for what leaves `__del__` goes to the unraisable hook, whatever it is."""
+
+    def __init__(self, coro: Any) -> None:
+        self._coro = coro
+
+    def __del__(self) -> None:
+        self._coro.close()
 
 
 def _ignore_unraisable(unraisable: Any) -> None:
