@@ -251,9 +251,9 @@ class ChaosCluster(Cluster):
     def change(self, member: Member) -> None:
         for leader in self.leaders():
             voters = set(leader.up.config.voters)
-            voters ^= {self.rng.randint(1, self.size)}
+            voters ^= {ReplicaId(self.rng.randint(1, self.size))}
             if voters:
-                config = Config(tuple(ReplicaId(i) for i in sorted(voters)))
+                config = Config(tuple(sorted(voters)))
                 self.attempt(lambda up=leader.up, to=config: up.propose_config(to, self.now_us))
 
     def attempt(self, call: object) -> bool:

@@ -106,7 +106,9 @@ def test_an_old_term_is_not_committed_by_counting(canary: str, diverges: bool) -
     cluster.heal()
     cluster.isolate(2)
     elect(cluster, 1)  # (c) term 3 replicates index 2 of term 1 to 3, then stops before its own no-op
-    deliver_until(cluster, lambda: members[3].up.last_index == 2 and members[1].up.status().peers[1].match == 2)
+    deliver_until(
+        cluster, lambda: members[3].up.last_index == 2 and members[1].up.status().peers[1].match == 2
+    )
     applied = dict(members[1].image.data)
     members[1].crash()
     cluster.network.clear()
