@@ -80,18 +80,15 @@ def _table(names: list[str], right: list[bool], rows: list[TextRow]) -> str:
                 if len(line) > widths[index] or not line.isascii():
                     widths[index] = max(widths[index], get_cwidth(line))
     out = [" | ".join(_center(name, width) for name, width in zip(names, widths, strict=True)).rstrip()]
-    out.append("-+-".join("-" * width for width in widths))
     pads: list[Callable[[str, int], str]] = [_pad_left if number else _pad for number in right]
     for row in cells:
         for depth in range(max((len(lines) for lines in row), default=1)):
             shown = [lines[depth] if depth < len(lines) else "" for lines in row]
             padded = [pad(text, width) for pad, text, width in zip(pads, shown, widths, strict=True)]
             out.append(" | ".join(padded).rstrip())
-    return (
-        "\n".join(f" {line}" if line and line[0] != "-" else f"-{line}" for line in out)
-        + "\n"
-        + _row_count(len(rows))
-    )
+    lines = [f" {line}" if line else "" for line in out]
+    lines.insert(1, "-" + "-+-".join("-" * width for width in widths) + "-")
+    return "\n".join(lines) + "\n" + _row_count(len(rows))
 
 
 def _row_count(count: int) -> str:
