@@ -55,6 +55,7 @@ from txndb.ranges.state import birth_batch
 from txndb.storage.engine import WriteBatch
 from txndb.txn.api import ProgramCompiler, Snapshot, Txn
 from txndb.txn.coordinator import SnapshotReads, Transaction
+from txndb.txn.gateway import Attempt
 from txndb.txn.routing import RangeCache, Sender
 
 START_TIMEOUT_US = 60_000_000
@@ -88,7 +89,7 @@ class Node:
         self.sender = Sender(self, self.cache, self.clock)
         self.membership = Membership(self)
         self.live_peers: dict[NodeId, None] = {}
-        self.transactions: dict[bytes, Transaction] = {}
+        self.transactions: dict[bytes, Attempt] = {}
         self.sql = SqlNode(self)
         self.compile_program: ProgramCompiler = self.sql.compile_program
         self.upkeep = Upkeep(self)
@@ -300,10 +301,10 @@ class Node:
         self._counter += 1
         return self._counter
 
-    def register(self, txn: Transaction) -> None:
+    def register(self, txn: Attempt) -> None:
         self.transactions[txn.attempt] = txn
 
-    def unregister(self, txn: Transaction) -> None:
+    def unregister(self, txn: Attempt) -> None:
         self.transactions.pop(txn.attempt, None)
 
     def call_local(

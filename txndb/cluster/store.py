@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from txndb.clock import Clock
 from txndb.cluster.body import Body
@@ -25,7 +25,7 @@ from txndb.cluster.messages import RaftEnvelope
 from txndb.errors import CorruptionError, InternalError, TxndbError
 from txndb.ids import NodeId, RangeId, ReplicaId
 from txndb.raft.core import Raft
-from txndb.raft.types import AnyMessage, Config, HardState, Options, Ready, Role, SnapshotMessage
+from txndb.raft.types import AnyMessage, Config, HardState, LogView, Options, Ready, Role, SnapshotMessage
 from txndb.ranges import api, keys
 from txndb.ranges.descriptor import RangeDescriptor, node_of
 from txndb.ranges.leaseholder import Handle, Handover
@@ -148,9 +148,9 @@ class Store:
             if state is None:
                 raise CorruptionError(f"the engine holds only part of range {range_id}'s state")
             self._open_replica(range_id, state.replica_id, state)
-        for range_id, replica_id in self.log.replicas():
-            if range_id not in self.slots:
-                self._open_replica(RangeId(range_id), ReplicaId(replica_id), None)
+        for known_range, known_replica in self.log.replicas():
+            if known_range not in self.slots:
+                self._open_replica(RangeId(known_range), ReplicaId(known_replica), None)
 
     def _open_replica(self, range_id: RangeId, replica_id: ReplicaId, state: RangeState | None) -> Slot:
         log = self.log.replica(range_id, replica_id)
@@ -162,7 +162,7 @@ class Store:
         applied = state.applied_index if state is not None else 0
         raft = Raft(
             Options(replica_id, canaries=self._canaries & RAFT_CANARIES),
-            log,
+            cast(LogView, log),  # the log's entries are field-identical to Raft's
             HardState(term, ReplicaId(vote), commit),
             config,
             applied,

@@ -215,7 +215,7 @@ class Values(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
 
 class Rows(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """To `Scan` and `SnapshotScan`: a page; `resume` is where the next one starts (ends, in reverse), b"" at the end."""
+    """To `Scan` and `SnapshotScan`: a page. `resume`: where the next one starts (ends, in reverse), b"" = no more."""
 
     token: bytes
     rows: list[tuple[bytes, bytes]]

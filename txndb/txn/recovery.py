@@ -1,8 +1,8 @@
 """What happens after a decision, or without one: resolving participants, and learning an attempt's outcome.
 
 Used by the coordinator after its own decisions, and by a node for attempts whose gateway is gone (rules M5–M7, R3, R5).
-A decided transaction is followed by key, never by range id: each answer names the interval it was applied to, and the walk
-goes on until the intervals cover every span.
+A decided transaction is followed by key, never by range id: each answer names the interval it was applied to, and the
+walk goes on until the intervals cover every span.
 """
 
 from __future__ import annotations

@@ -1,0 +1,214 @@
+"""What the leaseholder's parts share: its state for one term, and where requests wait.
+
+The idea: a request is either answered at once, or parked with the reason it waits for, and dispatched again *from its
+beginning* when the reason is gone; so every check is made anew after every wait (rule L2), and there is one path to
+reason about. Layers: `Leaseholder` > `Commits` > `Reads` > `Parking`, each adds its handlers.
+
+Invariants:
+1. A parked request is parked in one place.
+2. Whoever is parked is dispatched again when its reason ends, or answered when the term does.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from txndb.clock import Clock
+from txndb.ids import AttemptId, Timestamp
+from txndb.ranges import api
+from txndb.ranges.command import Command
+from txndb.ranges.locks import EntryState, LockEntry, LockTable
+from txndb.ranges.state import RangeState
+
+NEWEST = Timestamp((1 << 63) - 1)
+
+Handle = Any
+"""Whom to answer; opaque to this module."""
+
+Parked = tuple[Handle, api.Request]
+
+
+class Host(Protocol):
+    """What a leaseholder needs of its replica."""
+
+    def propose(self, command: Command) -> int:
+        """Append to the log; the entry's index. Raises a `TxndbError` if this is no leader (any more)."""
+
+    def lease_valid(self) -> bool:
+        """Whether the leader lease holds now, by a fresh clock (L2)."""
+
+    def answer(self, handle: Handle, response: api.Response) -> None:
+        """Send an answer."""
+
+    def wound_notice(self, entry: LockEntry) -> None:
+        """Tell the entry's gateway that it lost."""
+
+    def wake_in(self, delay_us: int) -> None:
+        """Call `on_time` again in about this long."""
+
+    def leader_hint(self) -> int:
+        """The replica id of the leader as far as known, 0 if unknown."""
+
+
+class Proposal:
+    """What was proposed at one log index, and who waits for it."""
+
+    __slots__ = ("attempt", "command", "entry", "handles")
+
+    def __init__(self, command: Command, attempt: AttemptId, entry: LockEntry | None) -> None:
+        self.command = command
+        self.attempt = attempt
+        self.entry = entry
+        self.handles: list[Handle] = []
+
+
+class Handover:
+    """What survives on the same node from the left half of a split, for exactly one term (rules R1, L4)."""
+
+    __slots__ = ("entries", "read_ts", "term")
+
+    def __init__(self, term: int, read_ts: Timestamp, entries: list[LockEntry]) -> None:
+        self.term = term
+        self.read_ts = read_ts
+        self.entries = entries
+
+
+class Parking:
+    """Fields, locks and queues of one term of leadership."""
+
+    def __init__(
+        self,
+        host: Host,
+        state: RangeState,
+        clock: Clock,
+        term: int,
+        compile_program: Callable[[bytes], Callable[[bytes], bool]],
+        canaries: frozenset[str],
+    ) -> None:
+        self.host = host
+        self.state = state
+        self.clock = clock
+        self.term = term
+        self.locks = LockTable(state.range_id, term, canaries)
+        self.read_ts = Timestamp(0)
+        self.serving = False
+        self.frozen = False
+        """Leadership is being handed over: nothing is served any more in this term (L4)."""
+        self._compile = compile_program
+        self._canaries = canaries
+        self._proposals: dict[int, Proposal] = {}
+        self._by_attempt: dict[bytes, Proposal] = {}
+        self._split: Proposal | None = None
+        self._until_serving: list[Parked] = []
+        self._until_split: list[Parked] = []
+        self._until_finished: dict[bytes, list[Parked]] = {}
+        self._delayed: list[tuple[int, int, Parked]] = []
+        self._delay_order = 0
+        self._commit_waits: list[tuple[Timestamp, LockEntry | None, list[Handle], api.Response]] = []
+
+    def handle(self, request: api.Request, handle: Handle) -> api.Response | None:
+        """Answer a request now, or park it and return None (`Leaseholder.handle`)."""
+        raise NotImplementedError
+
+    def on_lease(self) -> None:
+        """The lease was renewed: those parked without one are dispatched again."""
+        if self.serving and self._until_serving and self.host.lease_valid():
+            self._redispatch(self._take(self._until_serving))
+
+    def on_time(self) -> None:
+        """Time passed: commit waits that are over finish, delayed requests are dispatched again."""
+        if not self.serving:
+            return
+        if self._commit_waits:
+            due = [w for w in self._commit_waits if not self.clock.wait_us_until_past(w[0])]
+            self._commit_waits = [w for w in self._commit_waits if self.clock.wait_us_until_past(w[0])]
+            for _, entry, handles, response in due:
+                self._finish(entry, handles, response)
+        now = self.clock.source.wall_us()
+        ready: list[Parked] = []
+        while self._delayed and self._delayed[0][0] <= now:
+            ready.append(heapq.heappop(self._delayed)[2])
+        self._redispatch(ready)
+
+    def _redispatch(self, parked: list[Parked]) -> None:
+        for handle, request in parked:
+            response = self.handle(request, handle)
+            if response is not None:
+                self.host.answer(handle, response)
+
+    @staticmethod
+    def _take(parked: list[Parked]) -> list[Parked]:
+        taken = parked[:]
+        parked.clear()
+        return taken
+
+    def _delay(self, delay_us: int, handle: Handle, request: api.Request) -> None:
+        self._delay_order += 1
+        due = self.clock.source.wall_us() + delay_us
+        heapq.heappush(self._delayed, (due, self._delay_order, (handle, request)))
+        self.host.wake_in(delay_us)
+
+    def _drain_locks(self) -> None:
+        locks = self.locks
+        while locks.wounded or locks.granted:
+            wounded, locks.wounded = locks.wounded, []
+            granted, locks.granted = locks.granted, []
+            for entry, waiters in wounded:
+                for waiter in waiters:
+                    self.host.answer(waiter.handle[0], api.Wounded("an older transaction needs its locks"))
+                self.host.wound_notice(entry)
+            self._redispatch([waiter.handle for waiter in granted])
+
+    def _moved(self, keys: list[bytes]) -> api.Moved | None:
+        """R3: everything named must be inside, and left of a cut that is being made (R1)."""
+        descriptor = self.state.descriptor
+        for key in keys:
+            if not descriptor.start <= key < descriptor.end:
+                return api.Moved([descriptor])
+        if self._split is not None and "R1" not in self._canaries:
+            cut = self._split.command.cut  # type: ignore[union-attr]
+            if any(key >= cut for key in keys):
+                return api.Moved([])
+        return None
+
+    def _moved_span(self, start: bytes, end: bytes) -> api.Moved | None:
+        descriptor = self.state.descriptor
+        if not (descriptor.start <= start and end <= descriptor.end):
+            return api.Moved([descriptor])
+        if self._split is not None and end > self._split.command.cut and "R1" not in self._canaries:  # type: ignore[union-attr]
+            return api.Moved([])
+        return None
+
+    def _after_commit_wait(
+        self, at: Timestamp, entry: LockEntry | None, handles: list[Handle], response: api.Response
+    ) -> None:
+        wait_us = self.clock.wait_us_until_past(at)
+        if wait_us > 0 and "T3" not in self._canaries:
+            self._commit_waits.append((at, entry, handles, response))
+            self.host.wake_in(wait_us)
+        else:
+            self._finish(entry, handles, response)
+
+    def _finish(self, entry: LockEntry | None, handles: list[Handle], response: api.Response) -> None:
+        self._answer_all(handles, response)
+        if entry is not None:
+            entry.state, entry.bound = EntryState.ACTIVE, Timestamp(0)
+            self._end_entry(entry)
+
+    def _answer_all(self, handles: list[Handle], response: api.Response) -> None:
+        for handle in handles:
+            self.host.answer(handle, response)
+
+    def _end_entry(self, entry: LockEntry) -> None:
+        for waiter in self.locks.waiters_of(entry):
+            self.host.answer(waiter.handle[0], api.Wounded("it has ended"))
+        self.locks.release(entry)
+        self._drain_locks()
+        self._wake_finished(entry.attempt)
+
+    def _wake_finished(self, attempt: bytes) -> None:
+        waiting = self._until_finished.pop(attempt, None)
+        if waiting:
+            self._redispatch(waiting)

@@ -1,0 +1,77 @@
+"""What coordinators of one node share, and what a commit needs of its attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
+
+from txndb.clock import Clock
+from txndb.errors import RetryError, UnavailableError
+from txndb.ids import AttemptId, NodeId, Timestamp, Token
+from txndb.ranges import api
+from txndb.ranges.descriptor import RangeDescriptor
+from txndb.txn.api import ProgramCompiler
+from txndb.txn.routing import Sender
+
+
+class Attempt(Protocol):
+    """One attempt of a transaction, as its commit and its node see it."""
+
+    meta: api.TxnMeta
+    attempt: AttemptId
+    spans: list[tuple[bytes, bytes | None, Token]]
+    """Everything read or locked, each with the token it was locked under (K1)."""
+    writes: dict[bytes, bytes | None]
+    newest: Timestamp
+    """The newest version read or overwritten (T5)."""
+    not_before: Timestamp
+    not_after: Timestamp
+    over: bool
+
+    def on_wound(self, reason: str) -> None:
+        """A wound notice arrived."""
+
+    async def lock(self, keys: Sequence[bytes]) -> None:
+        """Lock keys EXCLUSIVE."""
+
+    async def rollback(self) -> None:
+        """Drop the attempt and its locks."""
+
+    async def release_all(self) -> None:
+        """Release every lock, then unregister."""
+
+    async def by_range(
+        self, keys: Sequence[bytes], deadline_us: int
+    ) -> list[tuple[RangeDescriptor, list[bytes]]]:
+        """Group keys by the range that holds them."""
+
+    def token_for(self, descriptor: RangeDescriptor) -> Token:
+        """The token to name at a range."""
+
+    def dead(self, reason: str, key: bytes = b"") -> RetryError:
+        """Mark the attempt dead (K7); the error to raise."""
+
+    def lost(self, response: api.Response) -> RetryError | UnavailableError:
+        """The error an unexpected answer stands for."""
+
+
+class Gateway(Protocol):
+    """What coordinators of one node share."""
+
+    node: NodeId
+    incarnation: int
+    clock: Clock
+    sender: Sender
+    compile_program: ProgramCompiler
+
+    def next_counter(self) -> int:
+        """A number no attempt of this incarnation had at the same timestamp."""
+
+    def register(self, txn: Attempt) -> None:
+        """The attempt lives: the gateway says so when asked (K5), and passes wound notices on."""
+
+    def unregister(self, txn: Attempt) -> None:
+        """The attempt is over, every participant resolved or released."""
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> object:
+        """Run in the background, owned by the node."""
