@@ -52,6 +52,10 @@ class CatalogContext(msgspec.Struct, eq=False):
 
     catalog: Catalog
     info: SessionInfo
+    sequences: Any = None
+    """The session's sequence state (`exec.sequences`)."""
+    virtual: Any = None
+    """The registry of virtual tables."""
 
 
 class CatalogFunction(msgspec.Struct, frozen=True, eq=False):

@@ -22,10 +22,10 @@ class NeedNumbers(Exception):
         self.sequence_id = sequence_id
 
 
-Refill = Callable[[int, int], Awaitable[None]]
+Refill = Callable[[NeedNumbers, int], Awaitable[None]]
 
 
-async def _no_sequences(sequence_id: int, count: int) -> None:
+async def _no_sequences(need: NeedNumbers, count: int) -> None:
     raise LimitError("sequences cannot be used here")
 
 
@@ -70,5 +70,4 @@ class ExecContext:
             try:
                 return fn(rows, self.params, self.env)
             except NeedNumbers as need:
-                count = len(rows) if isinstance(rows, list) else 1
-                await self.refill(need.sequence_id, count)
+                await self.refill(need, len(rows) if isinstance(rows, list) else 1)

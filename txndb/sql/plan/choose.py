@@ -266,6 +266,7 @@ def _set_op(node: lo.SetOp) -> Physical:
         all=node.all,
         left=left,
         right=right,
+        types=tuple(c.type for c in node.columns),
     )
 
 

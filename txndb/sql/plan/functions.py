@@ -133,10 +133,6 @@ def make_function(st: Statement, name: str, args: list[Bound], schema: tuple[str
     found = st.virtual.find_function(name, len(args))
     if found is not None:
         return _catalog_call(st, name, args, found)
-    if len(args) == 1 and not schema:
-        conversion = _conversion(st, name, args[0])
-        if conversion is not None:
-            return conversion
     resolved = types.resolve_function(name, [a.type for a in args])
     coerced = tuple(
         coerce(st, a, t, "i") if a.type.oid != t.oid else a for a, t in zip(args, resolved.arg_types, strict=True)
@@ -151,13 +147,6 @@ def make_function(st: Statement, name: str, args: list[Bound], schema: tuple[str
         resolved.volatility[0],
         resolved.needs,
     )
-
-
-def _conversion(st: Statement, name: str, arg: Bound) -> Bound | None:
-    """`typename(value)` where no function has that name: a cast."""
-    if name not in ("int2", "int4", "int8", "float8", "numeric", "bool", "varchar", "regclass", "regtype"):
-        return None
-    return coerce(st, arg, types.lookup_type(name), "e")
 
 
 def _catalog_call(st: Statement, name: str, args: list[Bound], found: Any) -> Bound:

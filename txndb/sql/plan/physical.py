@@ -203,6 +203,7 @@ class SetOperation(Physical, frozen=True, eq=False, kw_only=True):
     all: bool
     left: Physical
     right: Physical
+    types: tuple[Any, ...] = ()
 
     def inputs(self) -> tuple[Physical, ...]:
         return (self.left, self.right)
