@@ -9,7 +9,7 @@ Checked after every event, by the figure 3 of the Raft paper:
 3. State machine safety: one entry per index, whoever applies it – with log matching of all logs at the end.
 4. Linearizable reads: a read index covers every write acknowledged before the read began, and so does what a
    leaseholder has committed while its lease lasts.
-5. Leases: no lease while a later term's leader has committed.
+5. Leases: one holder at a time, though clocks run at different rates.
 After the storm everything is healed and a write must come through, and all members end alike.
 """
 
@@ -49,6 +49,10 @@ class ChaosCluster(Cluster):
         self.leases_checked = 0
         self.counter = 0
         self.due: list[tuple[int, int, Message]] = []
+        self.clocks = {
+            number: (self.rng.randint(950, 1050), self.rng.randrange(10**9)) for number in range(1, size + 1)
+        }
+        """Each member's clock: its rate in per mille, its offset. Rates differ by what `lease_drift_percent` covers."""
         super().__init__(
             range(1, size + 1),
             lambda replica: Options(
@@ -60,6 +64,15 @@ class ChaosCluster(Cluster):
             ),
             lambda replica: random.Random(seed * 31 + replica).randrange,
         )
+
+    def clock_us(self, number: int) -> int:
+        rate, offset_us = self.clocks[number]
+        return self.now_us * rate // 1000 + offset_us
+
+    def due_us(self, member: Member) -> int:
+        """When the member's deadline comes, by the time of the storm."""
+        rate, offset_us = self.clocks[member.id]
+        return (member.up.deadline_us - offset_us) * 1000 // rate + 1
 
     # -- the network -------------------------------------------------------------------------------------------------
 
@@ -98,13 +111,17 @@ class ChaosCluster(Cluster):
             self.acknowledged_index = max(self.acknowledged_index, entry.index)
 
     def judge(self) -> None:
+        holders = 0
         for member in self.leaders():
             raft = member.up
             term = raft.term
             if self.term_leaders.setdefault(term, member.id) != member.id:
                 raise Violation(f"term {term} has leaders {self.term_leaders[term]} and {member.id}")
-            if raft.lease_until_us > self.now_us:
+            if raft.lease_until_us > member.now_us:
                 self.leases_checked += 1
+                holders += 1
+                if holders > 1:
+                    raise Violation(f"member {member.id} and another one hold leases")
                 if raft.commit < self.acknowledged_index:
                     raise Violation(
                         f"leaseholder {member.id} is at {raft.commit}, {self.acknowledged_index} was acknowledged"
@@ -137,7 +154,7 @@ class ChaosCluster(Cluster):
 
     def next_event_us(self) -> int:
         times = [at for at, _, _ in self.due]
-        times += [m.raft.deadline_us for m in self.members.values() if m.raft is not None]
+        times += [self.due_us(m) for m in self.members.values() if m.raft is not None]
         return min(times, default=self.now_us + 1000)
 
     def step_time(self) -> None:
@@ -150,8 +167,8 @@ class ChaosCluster(Cluster):
             for _, _, message in ripe:
                 self.hand_over(message)
         for member in list(self.members.values()):
-            if member.raft is not None and member.raft.deadline_us <= self.now_us:
-                member.raft.tick(self.now_us)
+            if member.raft is not None and member.raft.deadline_us <= member.now_us:
+                member.raft.tick(member.now_us)
                 member.raft.validate()
         self.work_disks()
 
@@ -160,7 +177,7 @@ class ChaosCluster(Cluster):
         if member is None or member.raft is None or (message.sender, message.to) in self.cut:
             return
         was_leader = member.raft.role is Role.LEADER
-        member.raft.step(message, self.now_us)
+        member.raft.step(message, member.now_us)
         member.raft.validate()
         if member.raft.role is Role.LEADER and not was_leader:
             self.judge_new_leader(member)
@@ -198,29 +215,29 @@ class ChaosCluster(Cluster):
     def write(self, member: Member) -> None:
         for leader in self.leaders():
             self.counter += 1
-            self.attempt(lambda up=leader.up: up.propose(b"w%d" % self.counter, self.now_us))
+            self.attempt(lambda to=leader: to.up.propose(b"w%d" % self.counter, to.now_us))
 
     def read(self, member: Member) -> None:
         for leader in self.leaders():
             self.counter += 1
             context = b"r%d" % self.counter
-            if self.attempt(lambda up=leader.up, name=context: up.read_index(name, self.now_us)):
+            if self.attempt(lambda to=leader, name=context: to.up.read_index(name, to.now_us)):
                 self.reads[context] = self.acknowledged_index
 
     def crash_or_restart(self, member: Member) -> None:
         if member.raft is None:
-            member.restart(self.now_us)
+            member.restart()
         elif sum(m.raft is None for m in self.members.values()) < self.size or self.rng.random() < 0.3:
             member.crash()
 
     def power_cycle(self, member: Member) -> None:
         if member.raft is not None:
             member.crash()
-        member.restart(self.now_us)
+        member.restart()
 
     def depose(self, member: Member) -> None:
         for leader in self.leaders():
-            self.attempt(lambda up=leader.up: up.transfer(member.id, self.now_us))
+            self.attempt(lambda to=leader: to.up.transfer(member.id, to.now_us))
 
     def cut_or_heal(self, member: Member) -> None:
         kind = self.rng.randrange(4)
@@ -243,10 +260,10 @@ class ChaosCluster(Cluster):
         elif kind == 1:
             raft.quiesce()
         elif kind == 2:
-            raft.unquiesce(self.now_us)
+            raft.unquiesce(member.now_us)
         else:
             target = ReplicaId(self.rng.randint(1, self.size))
-            self.attempt(lambda: raft.transfer(target, self.now_us))
+            self.attempt(lambda: raft.transfer(target, member.now_us))
 
     def change(self, member: Member) -> None:
         for leader in self.leaders():
@@ -254,7 +271,7 @@ class ChaosCluster(Cluster):
             voters ^= {ReplicaId(self.rng.randint(1, self.size))}
             if voters:
                 config = Config(tuple(sorted(voters)))
-                self.attempt(lambda up=leader.up, to=config: up.propose_config(to, self.now_us))
+                self.attempt(lambda to=leader, new=config: to.up.propose_config(new, to.now_us))
 
     def attempt(self, call: object) -> bool:
         """Make a request that a machine may refuse."""
@@ -271,18 +288,18 @@ class ChaosCluster(Cluster):
         self.loss = self.late = 0.0
         for member in self.members.values():
             if member.raft is None:
-                member.restart(self.now_us)
+                member.restart()
         end_us = self.now_us + 10_000_000
         marker = b"final"
         while self.now_us < end_us:
             for leader in self.leaders():
                 if not any(data == marker for _, data in leader.image.data):
-                    self.attempt(lambda up=leader.up: up.propose(marker, self.now_us))
+                    self.attempt(lambda to=leader: to.up.propose(marker, to.now_us))
             self.step_time()
             self.judge()
             for member in self.members.values():
                 if member.raft is not None:
-                    member.raft.unquiesce(self.now_us)
+                    member.raft.unquiesce(member.now_us)
             if self.is_finished(marker):
                 return
         raise Violation(f"no progress: {[m.up.status() for m in self.members.values()]}")

@@ -105,7 +105,7 @@ class Member:
     """One replica and its driver."""
 
     def __init__(
-        self, options: Options, config: Config, now_us: int, randrange: Callable[[int], int], cluster: Cluster
+        self, options: Options, config: Config, randrange: Callable[[int], int], cluster: Cluster
     ) -> None:
         self.options = options
         self.randrange = randrange
@@ -117,18 +117,23 @@ class Member:
         self.raft: Raft | None = None
         self.outstanding: Ready | None = None
         self.held = False
-        self.restart(now_us)
+        self.restart()
 
     @property
     def id(self) -> ReplicaId:
         return self.options.replica
 
     @property
+    def now_us(self) -> int:
+        """This member's own clock."""
+        return self.cluster.clock_us(self.id)
+
+    @property
     def up(self) -> Raft:
         assert self.raft is not None, f"member {self.id} is down"
         return self.raft
 
-    def restart(self, now_us: int) -> None:
+    def restart(self) -> None:
         """Come up with what was durable."""
         self.log = self.durable_log.copy()
         self.image = self.base.copy()
@@ -140,7 +145,7 @@ class Member:
             self.durable_hard,
             self.image.config,
             self.image.index,
-            now_us,
+            self.now_us,
             self.randrange,
         )
         self.raft.validate()
@@ -229,9 +234,13 @@ class Cluster:
     def add(self, number: int, config: Config) -> Member:
         """Create a replica; one that is to join an existing group starts with an empty configuration."""
         replica = ReplicaId(number)
-        member = Member(self.make_options(replica), config, self.now_us, self.make_randrange(replica), self)
+        member = Member(self.make_options(replica), config, self.make_randrange(replica), self)
         self.members[number] = member
         return member
+
+    def clock_us(self, number: int) -> int:
+        """A member's clock; all go alike unless a test says otherwise."""
+        return self.now_us
 
     # -- what members report -----------------------------------------------------------------------------------------
 
@@ -258,7 +267,7 @@ class Cluster:
         self.received[replica, image.index] = image
         target.up.step(
             SnapshotMessage(replica, leader.id, leader.up.term, image.index, image.term, image.config),
-            self.now_us,
+            target.now_us,
         )
         target.up.validate()
         leader.up.report_snapshot(replica, True, image.index)
@@ -279,7 +288,7 @@ class Cluster:
         member = self.members.get(message.to)
         if member is None or member.raft is None or (message.sender, message.to) in self.cut:
             return
-        member.raft.step(message, self.now_us)
+        member.raft.step(message, member.now_us)
         member.raft.validate()
         self.pump(member)
 

@@ -244,7 +244,7 @@ class RaftScript:
         self._member(number).crash()
 
     def _do_restart(self, number: str) -> None:
-        self._member(number).restart(self.cluster.now_us)
+        self._member(number).restart()
 
     def _do_compact(self, number: str, index: str) -> None:
         self._member(number).compact(int(index))
