@@ -1,0 +1,81 @@
+"""Rule P3 on the real engine: after a crash RocksDB holds a prefix of its batches, and everything synced."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from random import Random
+
+from txndb.storage.engine import WriteBatch
+from txndb.storage.rocks import RocksEngine
+
+
+def _write(engine: RocksEngine, number: int) -> None:
+    """Batch n: its own pair, and the counter that every batch overwrites (as an applied index is)."""
+    batch = WriteBatch()
+    batch.put(b"batch/%06d" % number, bytes(40))
+    batch.put(b"applied", b"%d" % number)
+    engine.write(batch)
+
+
+def _batches(path: Path) -> int:
+    """How many batches the store in a copied directory holds; they must be the first ones."""
+    engine = RocksEngine(str(path))
+    keys = [key for key, _ in engine.iterate(b"batch/", b"batch0")]
+    assert keys == [b"batch/%06d" % i for i in range(1, len(keys) + 1)]
+    assert int(engine.get(b"applied") or b"0") == len(keys)
+    engine.close()
+    return len(keys)
+
+
+def _newest_log(path: Path) -> Path:
+    return max(path.glob("*.log"))
+
+
+def _flush(engine: RocksEngine, path: Path) -> None:
+    """Switch the memtable and wait until the background flush dropped the old log, so that a copy is of one moment."""
+    engine.flush_memtables()
+    while len(list(path.glob("*.log"))) > 1:
+        os.sched_yield()
+
+
+def test_p3_a_torn_log_leaves_a_prefix_of_the_batches(tmp_path: Path) -> None:
+    source = tmp_path / "db"
+    engine = RocksEngine(str(source))
+    rng = Random(3)
+    found = set()
+    flushed = 0
+    for number in range(1, 401):
+        _write(engine, number)
+        if number == 250:
+            engine.sync()
+            _flush(engine, source)
+            flushed = number
+        if number % 25 == 0:
+            copy = tmp_path / f"copy{number}"
+            shutil.copytree(source, copy, ignore=shutil.ignore_patterns("LOCK"))
+            log = _newest_log(copy)
+            size = log.stat().st_size
+            os.truncate(log, rng.randint(0, size))
+            count = _batches(copy)
+            assert flushed <= count <= number
+            found.add(count)
+    engine.close()
+    assert len(found) > 8
+
+
+def test_p3_writes_between_sync_and_flush_are_synced_before_the_switch(tmp_path: Path) -> None:
+    """The memtable is switched with everything in it durable, even if a write came in between."""
+    source = tmp_path / "db"
+    engine = RocksEngine(str(source))
+    _write(engine, 1)
+    engine.sync()
+    _write(engine, 2)
+    _flush(engine, source)
+    _write(engine, 3)
+    copy = tmp_path / "copy"
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("LOCK"))
+    os.truncate(_newest_log(copy), 0)
+    assert _batches(copy) == 2
+    engine.close()
