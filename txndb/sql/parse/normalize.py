@@ -179,7 +179,7 @@ class _Scan:
             if ends is None or word in ends:
                 self.section = word
                 self.in_type = False
-        if word in _COMPARED:
+        if word in _COMPARED and before != "as":
             self.compared = True
         if word == "as":
             self.in_type = True
