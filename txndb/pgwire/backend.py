@@ -14,6 +14,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -395,8 +396,15 @@ def _ready(data: bytes, at: int, stop: int) -> BackendMessage:
 
 
 def _row_description(data: bytes, at: int, stop: int) -> BackendMessage:
-    count = unpack_u16(data, at)[0]
-    at += 2
+    return _read_columns(data[at:stop])
+
+
+@lru_cache(maxsize=256)
+def _read_columns(data: bytes) -> RowDescription:
+    """A program asks the same few questions again and again: their descriptions are read once."""
+    stop = len(data)
+    count = unpack_u16(data, 0)[0]
+    at = 2
     columns = []
     for _ in range(count):
         name, at = cstring(data, at, stop)

@@ -20,6 +20,7 @@ It does not interpret SQL or values. Driven by asyncio and the session.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import socket
@@ -528,7 +529,7 @@ class PgConnection(asyncio.Protocol):
             try:
                 message = await self._next()
             except _GoneError:
-                await copy.abort("connection lost")
+                await self._give_up(copy, "connection lost")
                 raise
             kind = type(message)
             if kind is frontend.CopyData:
@@ -537,18 +538,24 @@ class PgConnection(asyncio.Protocol):
                 tag: str = await copy.finish()
                 return tag
             elif kind is frontend.CopyFail:
-                await copy.abort(message.reason)
+                await self._give_up(copy, message.reason)
                 raise sql_error("57014", f"COPY from stdin failed: {message.reason}")
             elif kind is frontend.Terminate:
-                await copy.abort("connection closed")
+                await self._give_up(copy, "connection closed")
                 raise _GoneError
             elif kind not in (frontend.Flush, frontend.Sync):
-                await copy.abort("unexpected message")
+                await self._give_up(copy, "unexpected message")
                 raise (
                     message.error
                     if kind is Malformed
                     else ProtocolError("unexpected message during COPY from stdin")
                 )
+
+    @staticmethod
+    async def _give_up(copy: Any, reason: str) -> None:
+        """Tell the session that its COPY failed; it answers with the error, which the caller words itself."""
+        with contextlib.suppress(TxndbError):
+            await copy.abort(reason)
 
     # what is none of the above
 
