@@ -202,15 +202,15 @@ def test_http_pages_follow_the_node() -> None:
 @pytest.mark.parametrize(
     ("nodes", "verdict"),
     [
-        ([{1: (5, b"x")}, {1: (5, b"x")}, {1: (5, b"x")}], True),
-        ([{1: (5, b"x")}, {1: (5, b"y")}, {1: (5, b"x")}], False),
-        ([{1: (5, b"x")}, {1: (6, b"z")}, {1: (5, b"x")}], None),
-        ([{1: (5, b"x"), 2: (1, b"a")}, {1: (5, b"x")}, {1: (5, b"x")}], None),
-        ([{1: (5, b"x")}, {1: (5, b"x")}, {}], None),
+        ([{1: (5, "x")}, {1: (5, "x")}, {1: (5, "x")}], True),
+        ([{1: (5, "x")}, {1: (5, "y")}, {1: (5, "x")}], False),
+        ([{1: (5, "x")}, {1: (6, "z")}, {1: (5, "x")}], None),
+        ([{1: (5, "x"), 2: (1, "a")}, {1: (5, "x")}, {1: (5, "x")}], None),
+        ([{1: (5, "x")}, {1: (5, "x")}, {}], None),
         ([], None),
     ],
 )
 def test_replicas_agree_only_at_one_index(
-    nodes: list[dict[int, tuple[int, bytes]]], verdict: bool | None
+    nodes: list[dict[int, tuple[int, str]]], verdict: bool | None
 ) -> None:
     assert compare(nodes) is verdict
