@@ -41,6 +41,16 @@ def end_process(error: BaseException) -> None:
     os._exit(EXIT_FATAL)
 
 
+class Chance:
+    """The operating system's chance."""
+
+    def __init__(self) -> None:
+        self._random = random.SystemRandom()
+
+    def randrange(self, stop: int) -> int:
+        return self._random.randrange(stop)
+
+
 class ServerBody:
     """Everything a real node is given. `data` None: all of it in memory."""
 
@@ -57,7 +67,7 @@ class ServerBody:
         self.transport = transport
         self.log_io: IoExecutor = self._workers[0]
         self.engine_io: IoExecutor = self._workers[1]
-        self.rand: Rand = random.SystemRandom()
+        self.rand: Rand = Chance()
         self._data = data
         self._event = event
         self._fatal = fatal

@@ -314,25 +314,25 @@ async def replicas_agree(cluster: LocalCluster, timeout_s: float = AGREE_TIMEOUT
         await client.close()
 
 
-async def _checksums(client: RpcClient, cluster: LocalCluster) -> list[dict[int, tuple[int, bytes]]]:
+async def _checksums(client: RpcClient, cluster: LocalCluster) -> list[dict[int, tuple[int, str]]]:
     """Each node's ranges: id -> (applied index, checksum); nothing while a node does not answer."""
-    found: list[dict[int, tuple[int, bytes]]] = []
+    found: list[dict[int, tuple[int, str]]] = []
     for node in cluster.nodes:
         try:
             answer = await client.call(node.info.rpc, "debug.checksums", b"", CALL_TIMEOUT_US)
         except TxndbError:
             return []
-        found.append(msgspec.msgpack.decode(answer, type=dict[int, tuple[int, bytes]]))
+        found.append(msgspec.json.decode(answer, type=dict[int, tuple[int, str]]))
     return found
 
 
-def compare(nodes: list[dict[int, tuple[int, bytes]]]) -> bool | None:
+def compare(nodes: list[dict[int, tuple[int, str]]]) -> bool | None:
     """True: all replicas agree; False: two differ at one index; None: not comparable yet."""
     settled = bool(nodes) and all(nodes)
     replicas = min(3, len(nodes))
     for range_id in sorted({range_id for node in nodes for range_id in node}):
         held = [node[range_id] for node in nodes if range_id in node]
-        checksums: dict[int, bytes] = {}
+        checksums: dict[int, str] = {}
         for index, checksum in held:
             if checksums.setdefault(index, checksum) != checksum:
                 return False

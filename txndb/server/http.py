@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import resource
 import socket
 import sys
@@ -67,13 +68,18 @@ def process_metrics() -> dict[str, float]:
 
 
 def resident_bytes() -> int:
-    """Resident memory; the peak where the platform does not tell the present one."""
+    """This process's resident memory; the peak where the platform does not tell the present one."""
     try:
-        with open("/proc/self/statm", "rb") as f:
-            return int(f.read().split()[1]) * resource.getpagesize()
+        return resident_bytes_of(os.getpid())
     except OSError:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
+
+
+def resident_bytes_of(pid: int) -> int:
+    """Resident memory of any process; `OSError` where the platform has no /proc."""
+    with open(f"/proc/{pid}/statm", "rb") as f:
+        return int(f.read().split()[1]) * resource.getpagesize()
 
 
 def make_app(source: HttpSource) -> Starlette:
