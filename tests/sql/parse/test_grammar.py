@@ -51,7 +51,19 @@ def test_shift_reduce_conflicts_are_the_known_ones(caplog: pytest.LogCaptureFixt
 def test_every_rule_has_its_action_and_every_word_its_category() -> None:
     tables = lalr.load()
     assert [r.action for r in tables.rules if r.action and not hasattr(Actions, r.action)] == []
-    punctuation = {"CMP", "OP", "EQ", "EOF", "IDENT", "STRING", "BITSTRING", "INTEGER", "NUMERIC", "PARAM"}
+    punctuation = {
+        "CMP",
+        "OP",
+        "EQ",
+        "EOF",
+        "IDENT",
+        "LABEL",
+        "STRING",
+        "BITSTRING",
+        "INTEGER",
+        "NUMERIC",
+        "PARAM",
+    }
     punctuation |= {"PLUS", "MINUS", "STAR", "SLASH", "PERCENT", "CARET", "TYPECAST", "ARROW", "ASSIGN"}
     punctuation |= {"LPAR", "RPAR", "LSQB", "RSQB", "COMMA", "DOT", "COLON"}
     terminals = {terminal for row in tables.actions for terminal in row}

@@ -93,6 +93,8 @@ def test_constants() -> None:
         ("SELECT * FROM t WHERE", "syntax error at end of input", 22),
         ("SELECT 1; SELECT FROM WHERE", 'syntax error at or near "WHERE"', 23),
         ("INSERT INTO t (a b) VALUES (1)", 'syntax error at or near "b"', 18),
+        ("SELECT a FROM t AS select", 'syntax error at or near "select"', 20),
+        ("SELECT left FROM t", 'syntax error at or near "FROM"', 13),
         ("SELECT a FROM select", 'syntax error at or near "select"', 15),
         ("CREATE TABLE t (a int,)", 'syntax error at or near ")"', 23),
         ("SELECT a < b < c", 'syntax error at or near "<"', 14),

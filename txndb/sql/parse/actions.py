@@ -388,7 +388,9 @@ class Actions(DdlActions):
         words = options or []
         scroll: bool | None = None
         if "SCROLL" in words:
-            scroll = "NO" not in words
+            scroll = True
+        if "NO" in words:
+            scroll = False
         return ast.DeclareCursor(name.value, query, "BINARY" in words, scroll, bool(hold), pos=pos)
 
     def cursor_option(self, pos: int, word: Token) -> str:

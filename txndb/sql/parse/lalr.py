@@ -7,7 +7,7 @@ can use it: PostgreSQL's 400 words need the parser's state to be told from ident
 
 Invariants
  1. A key word is shifted as such if the state has an action for it (and, where an identifier would do too, if what
-    follows fits: `_NEEDS_NEXT`); else as IDENT if its category allows that here.
+    follows fits: `_NEEDS_NEXT`); else as IDENT or LABEL if its category allows that here.
  2. An action is called as `action(actions, pos, *children)`: `pos` the 1-based position of the rule's first token.
  3. The stacks are lists, so nesting costs no Python recursion.
  4. A rule whose action is `unsupported_…` ends the parse with its error as soon as its tokens are read.
@@ -124,6 +124,9 @@ class Parser:
                     if kind == "EOF" and state == tables.end:
                         return values[-1]
                     self._refuse(row, starts, actions, token)
+                    if kind in TYPE_OR_FUNCTION and "INTEGER" in row:
+                        # PostgreSQL took it for a function's name, which needs a parenthesis
+                        token = tokens[at + 1]
                     raise syntax_error(sql, token)
                 if act >= 0:
                     states.append(act)
@@ -178,15 +181,12 @@ def _kind(tokens: list[Token], at: int, row: dict[str, int]) -> str:
         if identifier and needs is not None and tokens[at + 1][0] not in needs:
             return "IDENT"
         return kind
-    if not identifier:
-        return kind
     if kind in RESERVED or kind in TYPE_OR_FUNCTION:
-        before = tokens[at - 1][0] if at else ""
-        if before in ("AS", "DOT"):
-            return "IDENT"
+        if "LABEL" in row:
+            return "LABEL"
         if kind in RESERVED or tokens[at + 1][0] not in ("LPAR", "STRING"):
             return kind
-    return "IDENT"
+    return "IDENT" if identifier else kind
 
 
 def digest(grammar: str) -> str:
