@@ -135,6 +135,7 @@ def int4_to_char(value: int) -> str:
 
 _I2, _I4, _I8 = (-(2**15), 2**15 - 1), (-(2**31), 2**31 - 1), (-(2**63), 2**63 - 1)
 _SESSION: Final = "session"
+_VECTORS: Final = frozenset((22, 30))
 
 # (source, target) -> (context, function, source template, needs)
 _TABLE: Final[dict[tuple[int, int], tuple[Context, Convert | None, str | None, str | None]]] = {
@@ -240,7 +241,7 @@ def _base_cast(source: SqlType, target: SqlType, context: Context) -> Cast | Non
         return Cast(row[1], row[2], row[3], "s" if row[3] else "i")
     if source.oid in (25, 1043) and target.oid == 2205:
         return _input_cast(target)
-    if source.element and target.element and source.category == target.category == "A":
+    if source.element and target.element and not {source.oid, target.oid} & _VECTORS:
         return _array_cast(source, target, context)
     if target.category == "S" and context != "implicit" and source.category != "S":
         return _output_cast(source)

@@ -67,6 +67,7 @@ _FIXED_STEPS: Final = {
     "day": DAY_US,
 }
 _YEAR_STEPS: Final = {"decade": 10, "century": 100, "millennium": 1000}
+_ZONE_FIELDS: Final = frozenset(("timezone", "timezone_hour", "timezone_minute"))
 _EXTRACTED: Final = frozenset(
     ("epoch", "dow", "isodow", "doy", "isoyear", "julian", "timezone", "timezone_hour", "timezone_minute")
 )
@@ -75,7 +76,7 @@ _EXTRACTED: Final = frozenset(
 def date_trunc(field: str, stamp_us: int, type_name: str = _STAMP) -> int:
     """Cut a wall-clock time down to a unit."""
     unit = _unit(field)
-    if calendar.is_infinite(stamp_us) and (unit in _FIXED_STEPS or unit in _TRUNCATED):
+    if calendar.is_infinite(stamp_us):
         return stamp_us
     step = _FIXED_STEPS.get(unit)
     if step is not None:
@@ -84,7 +85,7 @@ def date_trunc(field: str, stamp_us: int, type_name: str = _STAMP) -> int:
         days = stamp_us // DAY_US
         return (days - (calendar.weekday(days) + 6) % 7) * DAY_US
     if unit not in _TRUNCATED:
-        if unit in _EXTRACTED:
+        if unit in _ZONE_FIELDS:
             _unsupported(field, type_name)
         _unrecognized(field, type_name)
     fields = calendar.fields_of(stamp_us)
@@ -136,7 +137,7 @@ def date_trunc_interval(field: str, span: Interval) -> Interval:
     if unit == "week":
         detail = "Months usually have fractional weeks."
         raise sql_error("0A000", f'unit "{field.lower()}" not supported for type interval', detail=detail)
-    if unit in _EXTRACTED:
+    if unit in _ZONE_FIELDS:
         _unsupported(field, "interval")
     _unrecognized(field, "interval")
 
@@ -196,9 +197,8 @@ def _clock_field(unit: str, fields: Fields) -> Decimal | None:
 def _extract(field: str, local_us: int, type_name: str, epoch_us: int) -> Decimal | None:
     """A field of a wall-clock time; `epoch_us` is what 'epoch' counts."""
     unit = _unit(field)
-    if calendar.is_infinite(local_us) and (
-        unit in _MONOTONIC or unit in _CALENDAR_FIELDS or unit in _FIXED_STEPS
-    ):
+    known = unit in _MONOTONIC or unit in _CALENDAR_FIELDS or unit in _FIXED_STEPS or unit in _ZONE_FIELDS
+    if known and calendar.is_infinite(local_us):
         return Decimal("Infinity" if local_us > 0 else "-Infinity") if unit in _MONOTONIC else None
     if unit == "epoch":
         return _fraction(epoch_us + UNIX_EPOCH_US, 6)
@@ -259,7 +259,7 @@ def extract_interval(field: str, span: Interval) -> Decimal | None:
         "century": _split(years, 100)[0],
         "decade": _split(years, 10)[0],
         "year": years,
-        "quarter": months // 3 + 1,
+        "quarter": int(months / 3) + 1,
         "month": months,
         "day": span.days,
         "hour": hours,
@@ -299,6 +299,11 @@ def part_date(field: str, days: int) -> float | None:
 
 
 def part_interval(field: str, span: Interval) -> float | None:
+    if _unit(field) == "epoch":
+        # summed in binary floating point, unlike extract()
+        years, months = _split(span.months, 12)
+        seconds = span.microseconds / 1_000_000.0 + 365.25 * 86_400 * years + 30.0 * 86_400 * months
+        return seconds + 86_400.0 * span.days
     return _as_float(extract_interval(field, span))
 
 

@@ -28,6 +28,8 @@ _TOKEN: Final = re.compile(
     |(?P<iso>[0-9]+-[0-9]{1,2}-[0-9]{1,2}(?=$|[\sT+Zz,A-Za-z]))
     |(?P<date>[0-9]+(?P<sep>[-/.])(?:[0-9]+|[A-Za-z]{3,})(?P=sep)[0-9]+)
     |(?P<offset>[+-][0-9]{1,2}(?::?[0-9]{2})?(?::?[0-9]{2})?)
+    |(?P<julian>[Jj][0-9]+(?=\s|$))
+    |(?P<ordinal>[0-9]{4}\.[0-9]{3}(?=\s|$))
     |(?P<compact>[0-9]{8}(?=T|\s|$))
     |(?P<number>[0-9]+)
     |(?P<word>[A-Za-z]+(?:[/_+-][A-Za-z0-9_/+-]+)?)
@@ -169,6 +171,17 @@ class _Reader:
         self._set_year(token[:4])
         self.moment.month, self.moment.day = int(token[4:6]), int(token[6:])
 
+    def _set_days(self, days: int) -> None:
+        if self.moment.year is not None:
+            self.bad()
+        self.moment.year, self.moment.month, self.moment.day = calendar.civil_of(days)
+
+    def _on_julian(self, token: str) -> None:
+        self._set_days(min(int(token[1:]), 2**31 - 1) - calendar.EPOCH_JULIAN)
+
+    def _on_ordinal(self, token: str) -> None:
+        self._set_days(calendar.days_of(int(token[:4]), 1, 1) + int(token[5:]) - 1)
+
     def _on_number(self, token: str) -> None:
         moment = self.moment
         if len(token) == 6 and moment.year is not None and moment.time_us is None:
@@ -307,10 +320,15 @@ def _iso_fields(match: re.Match[str]) -> int | None:
     return calendar.days_of(year, month, day) * DAY_US + time_us
 
 
+def _plain_offset(match: re.Match[str]) -> bool:
+    """Whether a match of _ISO_STAMP has no offset or one surely in range."""
+    return match[9] is None or (int(match[10]) < 15 and int(match[11] or 0) < 60)
+
+
 def parse_timestamp(text: str, ctx: EvalContext) -> int:
     """The value of a TIMESTAMP literal; a zone in it is ignored."""
     match = _ISO_STAMP.match(text)
-    if match is not None:
+    if match is not None and _plain_offset(match):
         local = _iso_fields(match)
         if local is not None:
             return local
@@ -325,7 +343,7 @@ def parse_timestamp(text: str, ctx: EvalContext) -> int:
 def parse_timestamptz(text: str, ctx: EvalContext) -> int:
     """The instant of a TIMESTAMPTZ literal; without a zone in it the session's is meant."""
     match = _ISO_STAMP.match(text)
-    if match is not None and (match[9] is None or (int(match[10]) < 15 and int(match[11] or 0) < 60)):
+    if match is not None and _plain_offset(match):
         local = _iso_fields(match)
         if local is not None:
             if match[9] is not None:

@@ -72,7 +72,7 @@ def _floor(value: float) -> float:
 
 
 def _float_sign(value: float) -> float:
-    return value if value != value else float((value > 0) - (value < 0))
+    return float((value > 0) - (value < 0))  # 0 for NaN, as PostgreSQL's dsign
 
 
 def _trigonometric(fn: Callable[[float], float]) -> Callable[[float], float]:

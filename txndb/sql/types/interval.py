@@ -74,7 +74,7 @@ _UNITS: Final[dict[str, tuple[int, int, int]]] = {
 }
 _ISO_UNITS: Final = {"Y": "y", "M": "mon", "W": "w", "D": "d"}
 _ISO_TIME_UNITS: Final = {"H": "h", "M": "m", "S": "s"}
-_NUMBER: Final = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)"
+_NUMBER: Final = r"[+-]?\s*(?:[0-9]+\.?[0-9]*|\.[0-9]+)"
 _TOKEN: Final = re.compile(
     rf"""\s+|@|,
     |(?P<time>[+-]?[0-9]+:[0-9]{{1,2}}(?::[0-9]{{1,2}}(?:\.[0-9]*)?)?)
@@ -116,10 +116,14 @@ class _Sum:
         self.months = 0
         self.days = 0
         self.microseconds = 0
+        self._seen: list[tuple[int, int, int]] = []
 
     def add(self, number: str, unit: str) -> None:
-        months, days, micros = _UNITS[unit]
-        value = Decimal(number)
+        months, days, micros = parts = _UNITS[unit]
+        if parts in self._seen:
+            raise ValueError(unit)
+        self._seen.append(parts)
+        value = Decimal("".join(number.split()))
         if months:
             self._add_months(value * months, whole_months=months > 1)
         elif days:

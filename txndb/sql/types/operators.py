@@ -50,7 +50,7 @@ def resolve_operator(name: str, left: SqlType | None, right: SqlType | None) -> 
         fn, needs = row.build(arg_types)
         source = None
     volatility = "s" if needs else "i"
-    return Operator(name, concrete(row.result, element), arg_types, fn, source, True, needs, volatility)
+    return Operator(name, concrete(row.result, element), arg_types, fn, source, row.strict, needs, volatility)
 
 
 def _choose(

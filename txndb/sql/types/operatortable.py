@@ -30,6 +30,7 @@ class OperatorRow(msgspec.Struct, frozen=True):
     source: str | None = None
     needs: str | None = None
     build: Build | None = None
+    strict: bool = True
 
 
 Rows = Iterator[tuple[str, OperatorRow]]
@@ -233,9 +234,9 @@ def _build_any_text(arg_types: tuple[SqlType, ...]) -> tuple[Callable[..., Any],
 
 
 def _array_rows() -> Rows:
-    yield "||", OperatorRow((5078, 5078), 5078, arrays.concatenate)
-    yield "||", OperatorRow((5078, 5077), 5078, arrays.append)
-    yield "||", OperatorRow((5077, 5078), 5078, arrays.prepend)
+    yield "||", OperatorRow((5078, 5078), 5078, arrays.concatenate, strict=False)
+    yield "||", OperatorRow((5078, 5077), 5078, arrays.append, strict=False)
+    yield "||", OperatorRow((5077, 5078), 5078, arrays.prepend, strict=False)
     yield "@>", OperatorRow((2277, 2277), _BOOL, op.ge, None, None, arrays.build_contains)
     yield "<@", OperatorRow((2277, 2277), _BOOL, op.le, None, None, arrays.build_contained)
     yield "&&", OperatorRow((2277, 2277), _BOOL, op.and_, None, None, arrays.build_overlaps)

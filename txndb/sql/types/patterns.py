@@ -21,7 +21,9 @@ Matcher = Callable[[str], bool]
 
 @lru_cache(maxsize=1024)
 def like_matcher(pattern: str, escape: str = "\\") -> Matcher:
-    """The test a LIKE pattern stands for; 22025 when it ends with its escape character."""
+    """The test a LIKE pattern stands for."""
+    if _ends_escaping(pattern, escape):
+        return _unfinished(like_matcher(pattern[:-1] + "_%", escape))
     literals, marks = _split_like(pattern, escape)
     if not marks:
         text = literals[0]
@@ -42,9 +44,29 @@ def like_matcher(pattern: str, escape: str = "\\") -> Matcher:
 @lru_cache(maxsize=1024)
 def ilike_matcher(pattern: str, escape: str = "\\") -> Matcher:
     """As `like_matcher`, ignoring case."""
+    if _ends_escaping(pattern, escape):
+        return _unfinished(ilike_matcher(pattern[:-1] + "_%", escape))
     literals, marks = _split_like(pattern, escape)
     compiled = re.compile(_like_regex(literals, marks), re.DOTALL | re.IGNORECASE).fullmatch
     return lambda value: compiled(value) is not None
+
+
+def _ends_escaping(pattern: str, escape: str) -> bool:
+    """Whether a pattern's last character escapes nothing."""
+    if not escape or not pattern.endswith(escape):
+        return False
+    return (len(pattern) - len(pattern.rstrip(escape))) % 2 == 1
+
+
+def _unfinished(passes: Matcher) -> Matcher:
+    """The test of a pattern that ends with its escape character: an error only where a match gets that far."""
+
+    def test(value: str) -> bool:
+        if passes(value):
+            raise sql_error("22025", "LIKE pattern must not end with escape character")
+        return False
+
+    return test
 
 
 def _split_like(pattern: str, escape: str) -> tuple[list[str], list[str]]:
@@ -54,8 +76,6 @@ def _split_like(pattern: str, escape: str) -> tuple[list[str], list[str]]:
         character = pattern[at]
         if escape and character == escape:
             at += 1
-            if at == len(pattern):
-                raise sql_error("22025", "LIKE pattern must not end with escape character")
             current.append(pattern[at])
         elif character in "%_":
             literals.append("".join(current))
@@ -247,9 +267,7 @@ def compile_regex(pattern: str, flags: str = "") -> re.Pattern[str]:
         return re.compile(_translate(body), options)
     except (re.error, OverflowError) as error:
         text = str(error)
-        reason = next(
-            (ours for theirs, ours in _REASONS if text.startswith(theirs)), "invalid escape \\ sequence"
-        )
+        reason = next((ours for theirs, ours in _REASONS if theirs in text), "invalid escape \\ sequence")
         raise _invalid(reason) from None
 
 

@@ -167,7 +167,7 @@ def bind_polymorphic(declared: tuple[int, ...], actual: Sequence[SqlType]) -> Sq
 def concrete(oid: int, element: SqlType | None, actual: SqlType | None = None) -> SqlType:
     """A declared type with the polymorphic binding put in; `"any"` stays what the argument is."""
     if oid == 2276 and actual is not None:
-        return TEXT if actual.oid == UNKNOWN_OID else actual
+        return actual
     if oid not in POLYMORPHIC or element is None:
         return type_by_oid(oid)
     if oid in _ARRAYS:

@@ -155,7 +155,7 @@ def character(code: int) -> str:
     if code == 0:
         raise sql_error("54000", "null character not permitted")
     if code < 0:
-        raise sql_error("54000", "character number must be positive")
+        raise sql_error("22023", "character number must be positive")
     if code > 0x10FFFF:
         raise sql_error("54000", f"requested character too large for encoding: {code}")
     if 0xD800 <= code <= 0xDFFF:

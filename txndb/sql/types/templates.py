@@ -358,7 +358,7 @@ def _read_field(text: str, at: int, piece: Piece, follows: Piece | None, found: 
     name = piece.field
     upper = name.upper()
     if upper in ("MONTH", "MON", "DAY", "DY", "AM", "PM", "A.M.", "P.M.", "BC", "AD", "B.C.", "A.D."):
-        return _read_word(text, at, upper, found)
+        return _read_word(text, at, name, found)
     width = _READ_WIDTHS.get(name)
     if width is None:
         raise sql_error("0A000", f'formatting field "{name}" is only supported in to_char')
@@ -395,17 +395,18 @@ def _full_year(year: int, digits: int) -> int:
     return year + (2000 if year < 520 else 1000)
 
 
-def _read_word(text: str, at: int, field: str, found: dict[str, int]) -> int:
+def _read_word(text: str, at: int, name: str, found: dict[str, int]) -> int:
+    field = name.upper()
     rest = text[at:].lower()
     if field in ("MONTH", "MON"):
-        for number, name in enumerate(_MONTHS, 1):
-            for spelling in (name, name[:3]) if field == "MONTH" else (name[:3],):
+        for number, month in enumerate(_MONTHS, 1):
+            for spelling in (month, month[:3]) if field == "MONTH" else (month[:3],):
                 if rest.startswith(spelling.lower()):
                     found["MM"] = number
                     return at + len(spelling)
     elif field in ("DAY", "DY"):
-        for name in _DAYS:
-            for spelling in (name, name[:3]):
+        for day in _DAYS:
+            for spelling in (day, day[:3]):
                 if rest.startswith(spelling.lower()):
                     return at + len(spelling)
     else:
@@ -414,7 +415,7 @@ def _read_word(text: str, at: int, field: str, found: dict[str, int]) -> int:
                 found["PM" if spelling[0] in "ap" and "m" in spelling else "BC"] = int(spelling[0] in "pb")
                 return at + len(spelling)
     detail = "The given value did not match any of the allowed values for this field."
-    raise sql_error("22007", f'invalid value "{text[at : at + len(field)]}" for "{field}"', detail=detail)
+    raise sql_error("22007", f'invalid value "{text[at : at + len(field)]}" for "{name}"', detail=detail)
 
 
 def _date_of(found: dict[str, int], text: str) -> int:

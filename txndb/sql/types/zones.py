@@ -1,9 +1,9 @@
 """Time zones: UTC, fixed offsets, IANA names (zoneinfo) and the usual abbreviations.
 
 A `Zone` maps an instant or a local wall time, both in microseconds since 2000-01-01, to an offset east of UTC in
-seconds. Years that zoneinfo does not cover (before 1, after 9999) borrow the rules of a year of the same place in the
-Gregorian 400-year cycle. Of the two readings of a repeated hour the standard time is taken, of a skipped hour the
-offset before the jump, as PostgreSQL does.
+seconds. Years that zoneinfo does not cover (before 1, after 9999) take the rules of the first year or of a year of the
+same place in the Gregorian 400-year cycle. Of the two readings of a repeated hour the standard time is taken, of a
+skipped hour the offset before the jump, as PostgreSQL does.
 Signs: in a value (`12:00+02`) a positive offset is east; in a zone *name* (`AT TIME ZONE '+02'`) it is POSIX's west.
 """
 
@@ -65,7 +65,7 @@ UTC: Final = Zone("UTC", 0)
 def _into_range(value_us: int) -> int:
     if _DATETIME_MIN_US <= value_us <= _DATETIME_MAX_US:
         return value_us
-    return value_us % _CYCLE_US
+    return value_us % _CYCLE_US if value_us > 0 else _DATETIME_MIN_US
 
 
 def _offset_seconds(moment: datetime) -> int:
