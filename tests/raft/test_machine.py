@@ -12,6 +12,7 @@ from tests.raft.cluster import MemoryLog
 from tests.raft.test_paper import FIVE, LATE_US, ONE, THREE, TWO, Rig, entry
 from txndb.errors import CorruptionError, InternalError, ProtocolError
 from txndb.ids import ReplicaId
+from txndb.limits import READS_PENDING_MAX
 from txndb.raft import (
     KIND_CONFIG,
     Append,
@@ -28,6 +29,7 @@ from txndb.raft import (
     PreVoteResponse,
     ProposalDropped,
     Raft,
+    ReadState,
     Role,
     SnapshotMessage,
     TimeoutNow,
@@ -345,3 +347,99 @@ def test_chance_is_only_what_is_given() -> None:
             raft.tick(raft.deadline_us)
         stories.append(deadlines)
     assert stories[0] == stories[1] and len(set(stories[0])) == 5
+
+
+def test_a_majority_of_refusals_ends_a_candidacy() -> None:
+    rig = Rig(voters=FIVE, term=1)
+    rig.raft.campaign(LATE_US)
+    rig.run()
+    for voter in FIVE[1:3]:
+        rig.step(PreVoteResponse(ONE, voter, 1, False))
+    assert rig.raft.status().role is Role.PRE_CANDIDATE
+    rig.step(PreVoteResponse(ONE, FIVE[3], 1, False))
+    assert rig.raft.status().role is Role.FOLLOWER
+    rig.step(TimeoutNow(ONE, TWO, 1))
+    for voter in FIVE[1:4]:
+        rig.step(VoteResponse(ONE, voter, 2, False))
+    assert rig.raft.status().role is Role.FOLLOWER and rig.raft.term == 2
+
+
+def test_a_refusal_from_a_later_term_teaches_the_term() -> None:
+    rig = Rig()
+    rig.raft.campaign(LATE_US)
+    rig.run()
+    rig.step(PreVoteResponse(ONE, TWO, 8, False))
+    assert (rig.raft.role, rig.raft.term) == (Role.FOLLOWER, 8)
+
+
+def test_a_read_wakes_a_sleeping_group() -> None:
+    rig = Rig()
+    raft = rig.elect()
+    rig.accept(TWO, THREE)
+    assert raft.quiesce() and raft.lease_until_us == 0
+    rig.run()
+    rig.sent.clear()
+    raft.read_index(b"r", LATE_US + 5)
+    rig.run()
+    assert not raft.status().quiesced
+    assert [message.context for message in rig.took(Heartbeat)] == [1, 1]
+    assert raft.lease_until_us == 0, "answers to what was sent before the sleep do not count"
+    rig.step(HeartbeatResponse(ONE, TWO, raft.term, LATE_US, 1), LATE_US + 6)
+    assert raft.lease_until_us == 0
+    rig.step(HeartbeatResponse(ONE, TWO, raft.term, LATE_US + 5, 1), LATE_US + 6)
+    assert raft.lease_until_us == LATE_US + 5 + 450_000
+
+
+def test_a_group_that_is_not_idle_does_not_sleep() -> None:
+    rig = Rig()
+    assert not rig.raft.quiesce()
+    raft = rig.elect()
+    rig.accept(TWO)
+    assert not raft.quiesce(), "member 3 does not hold everything"
+    rig.accept(THREE)
+    raft.read_index(b"r", LATE_US)
+    assert not raft.quiesce(), "a read waits"
+
+
+def test_a_read_is_answered_when_the_others_leave() -> None:
+    rig = Rig(voters=(ONE, TWO))
+    raft = rig.elect()
+    rig.accept(TWO)
+    raft.read_index(b"r", LATE_US)
+    assert [state for ready in rig.run() for state in ready.read_states] == []
+    raft.propose_config(Config((ONE,)), LATE_US)
+    assert [state for ready in rig.run() for state in ready.read_states] == [ReadState(b"r", 1)]
+
+
+def test_reads_are_bounded() -> None:
+    rig = Rig()
+    raft = rig.elect()
+    with pytest.raises(ProposalDropped):
+        for number in range(READS_PENDING_MAX + 1):
+            raft.read_index(b"%d" % number, LATE_US)
+    rig.step(Append(ONE, TWO, 9, 0, 0, [], 0, 0))
+    assert raft.role is Role.FOLLOWER
+
+
+def test_a_follower_that_got_a_snapshot_elsewhere_is_replicated_to_again() -> None:
+    """Its acceptance says so before the driver reports."""
+    rig = Rig(terms=(1, 1, 1), term=1)
+    raft = rig.elect()
+    rig.accept(TWO)
+    rig.log.truncate(3)
+    wanted = rig.step(AppendResponse(ONE, THREE, raft.term, 3, -1, True, 0, 0))
+    assert [replica for ready in wanted for replica in ready.snapshots_wanted] == [THREE]
+    rig.step(AppendResponse(ONE, THREE, raft.term, 1, -1))  # older than what is held here: still not enough
+    assert [peer.state for peer in raft.status().peers] == ["replicate", "snapshot"]
+    rig.sent.clear()
+    rig.step(AppendResponse(ONE, THREE, raft.term, 3, -1))
+    assert [peer.state for peer in raft.status().peers] == ["replicate", "replicate"]
+    assert [append.prev_index for append in rig.took(Append)] == [3]
+    raft.report_snapshot(THREE, True, 3)  # late, and of no effect
+    assert [peer.match for peer in raft.status().peers] == [4, 3]
+
+
+def test_an_unknown_message_is_malformed() -> None:
+    rig = Rig()
+    rig.step(Message(ONE, TWO, 0))
+    assert rig.raft.status().malformed_count == 1

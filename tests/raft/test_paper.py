@@ -482,6 +482,25 @@ def test_a_restarted_voter_waits() -> None:
     assert [answer.granted for answer in rig.took(VoteResponse)] == [True]
 
 
+def test_a_newborn_voter_does_not_wait() -> None:
+    """It has acknowledged nobody, so there is no lease to respect: the right half of a split elects at once."""
+    log = MemoryLog()
+    log.reset(10, 5)
+    raft = Raft(
+        Options(ONE),
+        log,
+        HardState(5, ReplicaId(0), 10),
+        Config((ONE, TWO)),
+        10,
+        0,
+        lambda stop: 0,
+        newborn=True,
+    )
+    raft.step(Vote(ONE, TWO, 6, 10, 5), 0)
+    (answer,) = raft.ready().messages
+    assert isinstance(answer, VoteResponse) and answer.granted
+
+
 def test_a_transferred_election_is_not_refused() -> None:
     """A special flag in RequestVote tells that the election is permitted to disrupt a leader. Reference: dissertation
     §4.2.3, §3.10."""

@@ -73,9 +73,15 @@ class Raft(Election):
         applied: int,
         now_us: int,
         randrange: Callable[[int], int],
+        *,
+        newborn: bool = False,
     ) -> None:
-        """`config` is the one in force at `applied`; later ones are found in the log."""
-        super().__init__(options, log, hard_state, config, applied, now_us, randrange)
+        """`config` is the one in force at `applied`; later ones are found in the log.
+
+        `newborn`: this replica never ran before, so it has acknowledged no leader and may vote at once (else L3: not
+        within one election timeout). A hard state of term 0 says the same.
+        """
+        super().__init__(options, log, hard_state, config, applied, now_us, randrange, newborn)
         self._ready_number = 0
         self._outstanding = False
         self._soft = (self.term, self.role, self.leader)

@@ -49,6 +49,7 @@ class RaftState:
         applied: int,
         now_us: int,
         randrange: Callable[[int], int],
+        newborn: bool,
     ) -> None:
         self.options = options
         self.id = options.replica
@@ -68,7 +69,8 @@ class RaftState:
         self._election_us = 0
         self._reset_election_timer()
         # L3: whoever may have acknowledged a leader before the restart keeps its promise. Term 0 never answered anyone.
-        self._loyal_until_us = now_us + options.election_min_us if hard_state.term else now_us
+        silent = newborn or hard_state.term == 0
+        self._loyal_until_us = now_us if silent else now_us + options.election_min_us
         self._init_volatile(now_us)
 
     def _init_log(self, hard_state: HardState, applied: int) -> None:
@@ -226,6 +228,8 @@ class RaftState:
         self._peers = list(self._progress.values())
         self._votes_self = self.id in self.config.voters
         self._lease_us = None
+        if self._reads:
+            self._heartbeat_due = True  # a smaller majority may suffice now
 
     def _prune_configs(self) -> None:
         """Drop configurations that a committed later one replaced."""
