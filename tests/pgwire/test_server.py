@@ -142,6 +142,17 @@ def test_a_portal_is_suspended_at_its_row_limit(raw: Raw) -> None:
     assert [m for m in got if m == Done("s")] == [Done("s")]
 
 
+def test_a_long_batch_is_answered_before_its_sync(raw: Raw) -> None:
+    """The answers of a batch without Sync are bounded: they leave in pieces."""
+    one = frontend.bind("", "", []) + frontend.execute("")
+    raw.send(frontend.parse("", "SELECT 1"), one * 1000)
+    got = raw.read()
+    assert got[0] == Done("1")
+    raw.send(frontend.SYNC)
+    got += raw.until_ready()
+    assert sum(message == DataRow([b"1"]) for message in got) == 1000
+
+
 def test_binary_results_and_parameters(raw: Raw) -> None:
     raw.send(frontend.parse("", "SELECT $1", (20,)), frontend.describe("S", ""))
     raw.send(frontend.bind("", "", [(7).to_bytes(8, "big")], (1,), (0,)), frontend.execute(""), frontend.SYNC)

@@ -177,3 +177,14 @@ def test_a_session_at_a_terminal(server: Serving, terminal: Terminal, tmp_path: 
     terminal.type("\\q\r")
     assert terminal.process.wait(BOUND_S) == 0
     assert "SELECT 40 +" in (tmp_path / "history").read_text()
+
+
+def test_a_lost_transaction_can_be_left_behind(server: Serving, terminal: Terminal) -> None:
+    prompt = f"root@127.0.0.1:{server.port}/defaultdb"
+    terminal.expect(f"{prompt}>")
+    terminal.type("BEGIN;\r")
+    terminal.expect(f"{prompt}*>")
+    server.call(server.server.close)
+    terminal.type("SELECT 1;\r")
+    terminal.expect("the open transaction with it")
+    terminal.expect(f"{prompt}>")

@@ -107,6 +107,11 @@ class Connection:
         return self._wire.status
 
     @property
+    def lost(self) -> bool:
+        """The server was lost in the middle of a transaction; `rollback` starts afresh."""
+        return self._lost
+
+    @property
     def in_transaction(self) -> bool:
         """A transaction is open, failed or not."""
         return self.status != "I"

@@ -143,7 +143,7 @@ class EmbeddedDialer:
         if shared is None:
             raise lost("the connection is closed", "08003")
         try:
-            wire = Wire(shared.node.connect(), shared.node.connect)
+            wire = Wire(shared.node.connect(), shared.node.connect, local=True)
         except TxndbError as error:
             raise from_node(error) from error
         wire.start(self._target.user, self._target.password, {"database": self._target.database, **settings})

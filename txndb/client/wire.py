@@ -43,9 +43,10 @@ class Answer:
 class Wire:
     """See the module's specification."""
 
-    def __init__(self, sock: socket.socket, dial: Dial) -> None:
+    def __init__(self, sock: socket.socket, dial: Dial, *, local: bool = False) -> None:
         self._sock: socket.socket | None = sock
         self._dial = dial
+        self._local = local
         self._parser = backend.BackendParser()
         self._pending: deque[Any] = deque()
         self.parameters: dict[str, str] = {}
@@ -97,8 +98,8 @@ class Wire:
     def alive(self) -> bool:
         """False when the server has already said goodbye or the socket is dead: nothing was sent that it lost."""
         sock = self._sock
-        if sock is None:
-            return False
+        if sock is None or self._local:  # a server in this process does not go away unnoticed
+            return sock is not None
         if not select.select([sock], [], [], 0)[0]:
             return True
         try:
@@ -151,11 +152,7 @@ class Wire:
         pending = self._pending
         while True:
             while pending:
-                message = pending.popleft()
-                if type(message) is Malformed:
-                    self._drop()
-                    raise InternalError(f"the server broke the protocol: {message.error}", sqlstate="08P01")
-                yield message
+                yield pending.popleft()
             pending.extend(self._receive())
 
     def _aside(self, message: Any) -> None:
@@ -166,6 +163,9 @@ class Wire:
             self.notices.append(message.fields)
         elif isinstance(message, backend.BackendKeyData):
             self._key = (message.process_id, message.secret)
+        elif isinstance(message, Malformed):
+            self._drop()
+            raise InternalError(f"the server broke the protocol: {message.error}", sqlstate="08P01")
 
     def roundtrip(self, data: bytes, ready: int = 1) -> list[Answer]:
         """Send, read `ready` times up to ReadyForQuery, and give the answers; the first error is raised at the end."""
@@ -259,19 +259,29 @@ class _Reader:
 
     def run(self) -> None:
         """Read until the server waits."""
-        for message in self._wire._messages():
-            if type(message) is backend.DataRow:
-                self._answer.rows.append(message.values)
-            elif self.take(message):
-                return
+        wire = self._wire
+        pending = wire._pending
+        while True:
+            while pending:
+                message = pending.popleft()
+                if type(message) is backend.DataRow:
+                    self._answer.rows.append(message.values)
+                elif self.take(message):
+                    return
+            pending.extend(wire._receive())
 
     def take(self, message: Any) -> bool:
         """Handle one message; True when the server waits for us."""
         kind = type(message)
         if kind is backend.RowDescription:
             self._answer.columns = message.columns
-        elif kind is backend.CommandComplete or kind is backend.Done:
-            self._done(message)
+        elif kind is backend.Done:
+            if message.kind in "Is":
+                self._answer.suspended = message.kind == "s"
+                self._finish()
+        elif kind is backend.CommandComplete:
+            self._answer.tag = message.tag
+            self._finish()
         elif kind is backend.ReadyForQuery:
             self._wire.status = message.status
             return True
@@ -282,22 +292,21 @@ class _Reader:
                 self._wire._drop()
                 raise self.error
         elif kind is backend.CopyResponse:
-            self._answer.copy = message.direction
-            if message.direction == "G":
-                if self._stop_at_copy:
-                    self.answers.append(self._answer)
-                    return True
-                self._wire._send(frontend.copy_fail("this call cannot send COPY data; use copy_in"))
+            return self._copy(message)
         else:
             self._wire._aside(message)
         return False
 
-    def _done(self, message: backend.CommandComplete | backend.Done) -> None:
-        if isinstance(message, backend.CommandComplete):
-            self._answer.tag = message.tag
-        elif message.kind == "s":
-            self._answer.suspended = True
-        elif message.kind != "I":
-            return
+    def _copy(self, message: backend.CopyResponse) -> bool:
+        self._answer.copy = message.direction
+        if message.direction != "G":
+            return False
+        if self._stop_at_copy:
+            self.answers.append(self._answer)
+            return True
+        self._wire._send(frontend.copy_fail("this call cannot send COPY data; use copy_in"))
+        return False
+
+    def _finish(self) -> None:
         self.answers.append(self._answer)
         self._answer = Answer()

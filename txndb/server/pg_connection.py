@@ -6,7 +6,7 @@ PostgreSQL 15 documentation, chapter 55.2 "Message Flow" (start-up, simple and e
 
 Invariants:
 1. Messages are answered in order by one task; answers gather in `_out` and leave in one write per ReadyForQuery, Flush,
-   COPY turn, or OUT_BYTES_FLUSH bytes of rows.
+   COPY turn, OUT_BYTES_FLUSH bytes of rows, or OUT_PIECES_FLUSH answers of a batch without Sync.
 2. Memory is bounded: reading pauses while QUEUE_BYTES_MAX bytes of messages wait, and a client that does not read
    stops its statement at the transport's high-water mark.
 3. After an error in an extended batch everything up to the next Sync is skipped (55.2.3); each Sync and each Query is
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 STARTUP_TIMEOUT_S: Final = 60.0
 QUEUE_BYTES_MAX: Final = 1024 * 1024
 OUT_BYTES_FLUSH: Final = 64 * 1024
+OUT_PIECES_FLUSH: Final = 256
 ROWS_PER_CHUNK: Final = 256
 STATEMENTS_MAX: Final = 10_000
 
@@ -300,6 +301,8 @@ class PgConnection(asyncio.Protocol):
                 self._extended_error(LimitError("statement is nested too deeply"))
             except MemoryError:
                 self._extended_error(sql_error("53200", "out of memory"))
+            if len(self._out) > OUT_PIECES_FLUSH:
+                self._flush()
             if self._writing_paused:
                 await self._drain()
 
@@ -480,7 +483,10 @@ class PgConnection(asyncio.Protocol):
         rows = result.rows
         if shape is not None and rows:
             if len(rows) <= ROWS_PER_CHUNK:
-                out.append(shape.encode(rows))
+                chunk = shape.encode(rows)
+                out.append(chunk)
+                if len(chunk) >= OUT_BYTES_FLUSH:
+                    self._flush()
             else:
                 await self._send_many(rows, shape)
         if result.suspended:

@@ -95,6 +95,9 @@ class Runner:
         except Error as error:
             self._notices()
             self.warn(format_error(error, sql))
+            if self.conn.lost:
+                self.conn.rollback()
+                self.warn("The connection was lost, and the open transaction with it.\n")
             if not self.interactive:
                 raise Failed from error
         except KeyboardInterrupt:
