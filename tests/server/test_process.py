@@ -166,3 +166,14 @@ def test_the_ready_file_is_what_the_ready_line_says(node: LocalNode) -> None:
     assert info == node.info
     for part in (info.sql_url, info.http, info.rpc, info.data, f"node {info.node}"):
         assert part in info.line()
+
+
+def test_a_node_stops_with_the_program_that_started_it(node: LocalNode) -> None:
+    process = node.process
+    assert process is not None and process.stdin is not None
+    process.stdin.write(b"ignored")
+    process.stdin.flush()
+    assert "200 OK" in page(node, "/healthz")
+    process.stdin.close()
+    assert process.wait(30) == 0
+    assert "stopped" in node.last_log_line()

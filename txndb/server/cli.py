@@ -47,6 +47,9 @@ def fail(message: str, exit_code: int) -> NoReturn:
 @click.option(
     "--drain-seconds", default=10.0, show_default=True, help="How long a stop waits for transactions."
 )
+@click.option(
+    "--stop-with-stdin", is_flag=True, help="Stop when standard input ends, with the program that started us."
+)
 def start(
     data_dir: Path | None,
     sql: str | None,
@@ -60,6 +63,7 @@ def start(
     store: str,
     ready_file: Path | None,
     drain_seconds: float,
+    stop_with_stdin: bool,
 ) -> None:
     """Run a node. The first one, without --join, founds a new cluster."""
     from txndb.errors import TxndbError
@@ -82,6 +86,7 @@ def start(
             store=store,
             ready_file=ready_file,
             drain_timeout_s=drain_seconds,
+            stop_with_stdin=stop_with_stdin,
         )
     except TxndbError as e:
         fail(explain(e), EXIT_CANNOT_START)

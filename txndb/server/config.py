@@ -52,6 +52,8 @@ class ServerConfig:
     store: str = "rocksdb"
     ready_file: Path | None = None
     drain_timeout_s: float = DRAIN_TIMEOUT_S
+    stop_with_stdin: bool = False
+    """Stop when standard input ends: a node then never outlives the program that started it."""
 
     def listeners(self, remembered: dict[str, str]) -> dict[str, Listener]:
         """The three listeners, with what the data directory remembers filled in; `ConfigError` if one may not be."""

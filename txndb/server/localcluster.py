@@ -59,14 +59,14 @@ class LocalNode:
         """Start the process; `wait_ready` must follow."""
         self.directory.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "txndb.server", "start", "--data", str(self.directory / "data")]
-        command += ["--ready-file", str(self.directory / "ready.json"), *self._options]
+        command += ["--ready-file", str(self.directory / "ready.json"), "--stop-with-stdin", *self._options]
         for option in ("--sql", "--rpc", "--http"):
             command += [option, "127.0.0.1:0"]
         if join:
             command += ["--join", ",".join(join)]
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL
+                command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.PIPE
             )
 
     def wait_ready(self, timeout_s: float = START_TIMEOUT_S) -> ReadyInfo:
@@ -111,8 +111,9 @@ class LocalNode:
         else:
             process.kill()
         process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        for pipe in (process.stdout, process.stdin):
+            if pipe is not None:
+                pipe.close()
         return process.returncode
 
 

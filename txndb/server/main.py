@@ -235,6 +235,8 @@ async def serve(config: ServerConfig, announce: Callable[[ReadyInfo], None]) -> 
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    if config.stop_with_stdin:
+        stop_at_end_of_input(loop, asked_to_stop)
     process = NodeProcess(config)
     starting = loop.create_task(process.start())
     stopping = loop.create_task(asked_to_stop.wait())
@@ -252,6 +254,18 @@ async def serve(config: ServerConfig, announce: Callable[[ReadyInfo], None]) -> 
     stderr_event("stopping: draining connections and leases")
     await process.stop()
     stderr_event("stopped")
+
+
+def stop_at_end_of_input(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """Set `stop` when standard input ends; what is written there is ignored."""
+    fd = sys.stdin.fileno()
+
+    def on_readable() -> None:
+        if not os.read(fd, 4096):
+            loop.remove_reader(fd)
+            stop.set()
+
+    loop.add_reader(fd, on_readable)
 
 
 def run_node(config: ServerConfig, announce: Callable[[ReadyInfo], None]) -> tuple[int, str]:
