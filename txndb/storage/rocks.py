@@ -10,6 +10,8 @@ Invariants
 2. One column family, RocksDB's log always on; recovery yields a prefix of the batches.
 3. A failed write or sync raises `StoreError` and poisons the engine: the process must end (rule P1).
 4. An iterator pins its view when it is made; `Snapshot` is not used (its iterators do not honour it).
+5. The read options of an iterator live as long as it does: rocksdict 0.3.29 hands RocksDB a pointer into them, and an
+   iterator whose options were collected ends at whatever the memory holds next (pairs went missing in every run).
 
 Memory: `BLOCK_CACHE_BYTES` + about `FLUSH_BYTES` of memtable + table readers, to keep a node below 150 MB.
 """
@@ -17,8 +19,8 @@ Memory: `BLOCK_CACHE_BYTES` + about `FLUSH_BYTES` of memtable + table readers, t
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from itertools import takewhile
+from collections.abc import Callable, Iterator
+from itertools import chain, takewhile
 from typing import Final, cast
 
 from rocksdict import (
@@ -68,11 +70,16 @@ class RocksEngine:
             return iter(())
         options = ReadOptions()
         options.set_iterate_upper_bound(end)
+        # keeps `options` alive as long as the iterator, which only points at their bound; yields nothing
+        holder = cast(
+            "Iterator[tuple[bytes, bytes]]", map(cast("Callable[[None], None]", options.fill_cache), ())
+        )
         if reverse:
             # the binding's set_iterate_lower_bound (0.3.29) sets the upper bound: stop here instead
-            backward = cast("Iterator[tuple[bytes, bytes]]", self._db.items(True, None, options))
-            return takewhile(lambda pair: pair[0] >= start, backward)
-        return cast("Iterator[tuple[bytes, bytes]]", self._db.items(False, start, options))
+            items = cast("Iterator[tuple[bytes, bytes]]", self._db.items(True, None, options))
+            return takewhile(lambda pair: pair[0] >= start, chain(items, holder))
+        items = cast("Iterator[tuple[bytes, bytes]]", self._db.items(False, start, options))
+        return chain(items, holder)
 
     # ---- writing
 
