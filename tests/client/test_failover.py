@@ -139,6 +139,31 @@ def test_run_transaction_survives_the_loss_of_its_server(servers: tuple[Serving,
     connection.close()
 
 
+def test_a_server_lost_during_commit_is_an_unknown_outcome(servers: tuple[Serving, Serving]) -> None:
+    connection = driver.connect(url_of(servers[0].port, servers[1].port))
+    session = servers[0].sessions[0]
+    calls: list[int] = []
+
+    def work(conn: driver.Connection) -> None:
+        calls.append(1)
+        conn.execute("SELECT 1")
+        session.hang_on = "COMMIT"
+
+    def lose() -> None:
+        servers[0].call(lambda: session.hanging.wait())
+        kill(servers[0])
+
+    thread = threading.Thread(target=lose)
+    thread.start()
+    with pytest.raises(driver.OperationalError) as caught:
+        driver.run_transaction(connection, work)
+    thread.join()
+    assert caught.value.sqlstate == "08007"
+    assert calls == [1], "never replayed: it may have happened"
+    assert connection.execute("SELECT 2").fetchone() == (2,)
+    connection.close()
+
+
 def test_run_transaction_lets_other_errors_through_and_rolls_back(servers: tuple[Serving, Serving]) -> None:
     connection = driver.connect(servers[0].url, autocommit=True)
 

@@ -94,7 +94,7 @@ _OIDS = {int: 20, float: 701, str: 25, bytes: 17}
 
 
 class FakeSession:
-    """See the module's docstring. `fail_sync` makes the next commit at Sync fail."""
+    """See the module's docstring. `fail_sync` makes the next commit at Sync fail, `hang_on` a statement hang."""
 
     def __init__(self, options: dict[str, str]) -> None:
         self.db = sqlite3.connect(":memory:", isolation_level=None)
@@ -105,6 +105,7 @@ class FakeSession:
         self.fail_sync: TxndbError | None = None
         self.failures: list[TxndbError] = []
         self.closed = False
+        self.hang_on = ""
         self.hanging = asyncio.Event()
         self._hang: asyncio.Future[None] | None = None
         self._prepared: dict[str, Prepared] = {}
@@ -131,7 +132,7 @@ class FakeSession:
             if "TO" in sql:
                 return Result("", copy=CopyOut(self.db.execute(f"SELECT * FROM {table}").fetchall()))
             return Result("", copy=CopyIn(self, table))
-        if "hang()" in sql:
+        if "hang()" in sql or word == self.hang_on:
             await self._wait()
         return self._run(word, sql, params)
 

@@ -148,7 +148,10 @@ class Connection:
         return cursor
 
     def commit(self) -> None:
-        """Commit the open transaction; a failed one is an error (the server rolls it back)."""
+        """Commit the open transaction; a failed one is an error (the server rolls it back).
+
+        SQLSTATE 08007 when the answer to COMMIT was lost: whether it committed is unknown.
+        """
         self._must_be_open()
         with self._lock:
             if self._lost:
@@ -157,7 +160,13 @@ class Connection:
             if self._wire.closed or self._wire.status == "I":
                 return
             failed = self._wire.status == "E"
-            self._wire.roundtrip(_COMMIT)
+            try:
+                self._wire.roundtrip(_COMMIT)
+            except errors.OperationalError as error:
+                if not self._wire.closed or failed:
+                    raise
+                unknown = "the connection was lost during COMMIT: committed or not is unknown"
+                raise errors.OperationalError(unknown, sqlstate="08007", detail=error.message) from error
             if failed:
                 raise errors.InternalError("the transaction had failed and was rolled back", sqlstate="25P02")
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from txndb.client.connection import Connection
-from txndb.client.errors import Error, OperationalError, ProgrammingError
+from txndb.client.errors import Error, ProgrammingError
 
 ATTEMPTS_MAX: Final = 20
 PAUSE_FIRST_S: Final = 0.001
@@ -43,7 +43,7 @@ def run_transaction(conn: Connection, fn: Callable[[Connection], T], *, attempts
             failure = None
             try:
                 outcome = fn(conn)
-                _commit(conn)
+                conn.commit()
             except Error as error:
                 if attempt >= attempts or not _replayable(error):
                     raise
@@ -59,16 +59,6 @@ def run_transaction(conn: Connection, fn: Callable[[Connection], T], *, attempts
     finally:
         if not conn.closed and not conn.in_transaction:
             conn.autocommit = autocommit
-
-
-def _commit(conn: Connection) -> None:
-    try:
-        conn.commit()
-    except OperationalError as error:
-        if error.sqlstate.startswith("08"):
-            unknown = "the connection was lost during COMMIT: committed or not is unknown"
-            raise OperationalError(unknown, sqlstate="08007", detail=error.message) from error
-        raise
 
 
 def _replayable(error: Error) -> bool:

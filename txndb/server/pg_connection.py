@@ -178,10 +178,16 @@ class PgConnection(asyncio.Protocol):
             except _GoneError:
                 return
         finally:
-            if self._session is not None:
-                await self._session.close()
-            if self.process_id:
-                self._server.unregister(self.process_id)
+            try:
+                if self._session is not None:
+                    await self._session.close()
+            except (
+                TxndbError
+            ) as error:  # a rollback that found no quorum: the locks die with the gateway's entry
+                log.warning("connection %d: rollback at its end failed: %s", self.process_id, error)
+            finally:
+                if self.process_id:
+                    self._server.unregister(self.process_id)
 
     async def _next(self) -> Any:
         queue = self._queue
