@@ -47,9 +47,7 @@ def fail(message: str, exit_code: int) -> NoReturn:
 @click.option(
     "--drain-seconds", default=10.0, show_default=True, help="How long a stop waits for transactions."
 )
-@click.option(
-    "--stop-with-stdin", is_flag=True, help="Stop when standard input ends, with the program that started us."
-)
+@click.option("--stop-with-stdin", is_flag=True, help="Stop when standard input ends.")
 def start(
     data_dir: Path | None,
     sql: str | None,

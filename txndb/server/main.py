@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import logging
 import os
 import signal
 import socket
@@ -256,6 +257,15 @@ async def serve(config: ServerConfig, announce: Callable[[ReadyInfo], None]) -> 
     stderr_event("stopped")
 
 
+def log_to_stderr() -> None:
+    """What libraries and asyncio log looks like the node's own lines."""
+    handler = logging.StreamHandler()
+    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+
+
 def stop_at_end_of_input(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
     """Set `stop` when standard input ends; what is written there is ignored."""
     fd = sys.stdin.fileno()
@@ -270,6 +280,7 @@ def stop_at_end_of_input(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -
 
 def run_node(config: ServerConfig, announce: Callable[[ReadyInfo], None]) -> tuple[int, str]:
     """Run a node in this process; the exit code, and the line that says why if it is not 0."""
+    log_to_stderr()
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(serve(config, announce))
