@@ -443,3 +443,18 @@ def test_an_unknown_message_is_malformed() -> None:
     rig = Rig()
     rig.step(Message(ONE, TWO, 0))
     assert rig.raft.status().malformed_count == 1
+
+
+def test_a_silent_peer_does_not_bring_heartbeats_forward() -> None:
+    """Under load appends carry the commit index; one peer that is down must not cost a heartbeat every 10 ms."""
+    rig = Rig()
+    raft = rig.elect()
+    rig.accept(TWO)  # member 3 has never answered
+    assert raft.deadline_us == LATE_US + 10_000
+    for number in range(3):
+        now_us = LATE_US + number * 1000
+        raft.propose(b"x", now_us)
+        rig.run()
+        assert raft.deadline_us == LATE_US + 100_000
+        rig.accept(TWO, now_us=now_us)
+        assert raft.deadline_us == now_us + 10_000

@@ -117,22 +117,24 @@ class Replication(Lease):
             told = True
             for peer in self._peers:
                 told = self._emit_appends(peer) and told
-            if told:  # appends carried the commit index to everyone
+            if told:  # appends carry the commit index to everyone who listens
                 self._commit_notice_us = NEVER_US
         if self._heartbeat_due:
             self._emit_heartbeats()
 
     def _emit_appends(self, peer: Progress) -> bool:
-        """Send what the peer lacks, as far as its window allows; returns whether anything went out."""
-        sent = False
+        """Send what the peer lacks, as far as its window allows.
+
+        Returns False for a peer that lacks nothing, so that no append tells it the commit index. (One that may not be
+        sent to now is told when it may again.)
+        """
         limit = self.options.inflight_appends_max
-        while peer.may_send(limit):
-            if peer.next > self.last_index and peer.state is State.REPLICATE:
+        if peer.next > self.last_index and peer.state is State.REPLICATE:
+            return False
+        while peer.may_send(limit) and self._emit_append(peer):
+            if peer.next > self.last_index:
                 break
-            if not self._emit_append(peer):
-                break
-            sent = True
-        return sent
+        return True
 
     def _emit_append(self, peer: Progress) -> bool:
         first = peer.next
