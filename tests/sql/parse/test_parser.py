@@ -52,6 +52,7 @@ def expression(text: str) -> ast.Expr:
         ("- a AT TIME ZONE b", "(- a) AT TIME ZONE b"),
         ("a || b COLLATE x", "a || (b COLLATE x)"),
         ("~ a + b", "~ (a + b)"),
+        ("- ~ a || b", "(- (~ a)) || b"),
         ("a = ANY (b) AND c", "(a = ANY (b)) AND c"),
         ("a + b = ALL (c)", "(a + b) = ALL (c)"),
         ("a OPERATOR(pg_catalog.+) b * c", "a + (b * c)"),

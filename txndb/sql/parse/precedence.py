@@ -135,7 +135,8 @@ class _Climb:
         self.depth += 1
         if self.depth > limits.STATEMENT_DEPTH_MAX:
             raise too_deep(item.pos)
-        argument = self.expression(item.level)
+        # an operator of the same level after the operand is the outer one: `~ a || b` is `(~ a) || b`
+        argument = self.expression(item.level + 1 if item.level == OPERATOR else item.level)
         self.depth -= 1
         return _prefix(item, argument)
 
