@@ -1,6 +1,6 @@
 """Golden syntax trees: each block of `tests/golden/parse/<topic>.txt` is a string of statements, its output the trees.
 
-A node prints as its class and its fields that are not absent, empty or false; `@n` is its position (statements: from
+A node prints as its class and its fields that are not at their default; `@n` is its position (statements: from
 1 to the end offset). Errors print with SQLSTATE and position.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.goldenlib import golden_paths, run_golden_text
@@ -28,7 +29,11 @@ def show(value: object, indent: str = "") -> str:
         return f"{value}n"
     if not isinstance(value, ast.Node):
         return repr(value)
-    fields = [f for f in value.__struct_fields__ if f not in ("pos", "end") and _shown(getattr(value, f))]
+    fields = [
+        f.name
+        for f in msgspec.structs.fields(value)
+        if f.name not in ("pos", "end") and getattr(value, f.name) not in (f.default, ())
+    ]
     where = (
         f"@{value.pos}"
         if not isinstance(value, ast.Statement) or not value.end
@@ -42,10 +47,6 @@ def show(value: object, indent: str = "") -> str:
         if _fits(flat, indent)
         else f"{head}(\n" + "".join(f"{indent}  {p}\n" for p in parts) + f"{indent})"
     )
-
-
-def _shown(value: object) -> bool:
-    return not any(value is absent for absent in (None, False)) and value != ()
 
 
 def _fits(flat: str, indent: str) -> bool:

@@ -440,6 +440,9 @@ class ExprActions:
     def value_function(self, pos: int, word: Token, precision: int | None = None) -> ast.Expr:
         return ast.SqlValueFunction(word.value, precision, pos=pos)
 
+    def value_function_call(self, pos: int, word: Token) -> ast.Expr:
+        return self._call(pos, word.value)
+
     # --- types
 
     def _plain_type(
