@@ -10,8 +10,8 @@ Invariants
 2. One column family, RocksDB's log always on; recovery yields a prefix of the batches.
 3. A failed write or sync raises `StoreError` and poisons the engine: the process must end (rule P1).
 4. An iterator pins its view when it is made; `Snapshot` is not used (its iterators do not honour it).
-5. The read options of an iterator live as long as it does: rocksdict 0.3.29 hands RocksDB a pointer into them, and an
-   iterator whose options were collected ends at whatever the memory holds next (pairs went missing in every run).
+5. The read options of an iterator live as long as it does: rocksdict 0.3.29 gives RocksDB a pointer into the bound's
+   bytes, which only the options keep; without them a scan ends at whatever that memory holds next, without an error.
 
 Memory: `BLOCK_CACHE_BYTES` + about `FLUSH_BYTES` of memtable + table readers, to keep a node below 150 MB.
 """
