@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any, Final, NoReturn
 
 from txndb.errors import sql_error
+from txndb.sql.types import calendar
 from txndb.sql.types.context import DEFAULT_CONTEXT
 from txndb.sql.types.core import SqlType, element_of, find_type, format_type
 from txndb.sql.types.decimals import INFINITY, NAN, SCALE_MAX, normalize
@@ -112,6 +113,29 @@ def _struct_decoder(packer: struct.Struct, name: str) -> Decoder:
     return decode
 
 
+def _decode_date(data: bytes) -> int:
+    if len(data) != 4:
+        _bad("date")
+    days: int = _INT4.unpack(data)[0]
+    if calendar.DATE_MIN <= days < calendar.DATE_END or calendar.is_infinite_date(days):
+        return days
+    calendar.out_of_range("date")
+
+
+def _timestamp_decoder(name: str) -> Decoder:
+    low, end = calendar.TIMESTAMP_MIN, calendar.TIMESTAMP_END
+
+    def decode(data: bytes) -> int:
+        if len(data) != 8:
+            _bad(name)
+        stamp_us: int = _INT8.unpack(data)[0]
+        if low <= stamp_us < end or calendar.is_infinite(stamp_us):
+            return stamp_us
+        calendar.out_of_range()
+
+    return decode
+
+
 def _encode_interval(value: Interval) -> bytes:
     return _INTERVAL.pack(value.microseconds, value.days, value.months)
 
@@ -167,9 +191,9 @@ _DECODERS: Final[dict[int, Decoder]] = {
     23: _struct_decoder(_INT4, "integer"),
     700: _struct_decoder(_FLOAT4, "real"),
     701: _struct_decoder(_FLOAT8, "double precision"),
-    1082: _struct_decoder(_INT4, "date"),
-    1114: _struct_decoder(_INT8, "timestamp without time zone"),
-    1184: _struct_decoder(_INT8, "timestamp with time zone"),
+    1082: _decode_date,
+    1114: _timestamp_decoder("timestamp without time zone"),
+    1184: _timestamp_decoder("timestamp with time zone"),
     1186: _decode_interval,
     1700: decode_numeric,
     2950: _decode_uuid,

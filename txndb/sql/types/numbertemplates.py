@@ -15,7 +15,7 @@ from txndb.errors import sql_error
 from txndb.sql.types import decimals
 
 _PIECE: Final = re.compile(
-    r'"(?P<quoted>(?:[^"\\]|\\.)*)"?|(?P<mark>EEEE|eeee|FM|fm|SG|sg|MI|mi|PL|pl|PR|pr|TH|th|RN|rn|[9.,0DdGgSsLlVv])|(?P<other>.)',
+    r'"(?P<quoted>(?:[^"\\]|\\.)*)"?|(?P<mark>EEEE|eeee|FM|fm|SG|sg|MI|mi|PL|pl|PR|pr|TH|th|RN|rn|[9.,0DdGgSsLlVvBb])|(?P<other>.)',
     re.DOTALL,
 )
 _ROMAN: Final = (
@@ -60,9 +60,13 @@ def _parse(template: str) -> _Template:
             continue
         mark = found[0] if found[0] == "th" else found[0].upper()
         mark = {"D": ".", "G": ","}.get(mark, mark)
+        if mark == "B":
+            continue
         if mark == "FM":
             fill = False
         elif mark in "90":
+            if ("PR", "") in pieces:
+                raise sql_error("42601", f'"{mark}" must be ahead of "PR"')
             if mark == "0" and first_zero < 0 and not point:
                 first_zero = before
             after, before, shift = after + point, before + (not point), shift + shifted
@@ -110,7 +114,7 @@ def _roman(number: Decimal, fill: bool, lower: bool) -> str:
 def _scientific(number: Decimal, parsed: _Template) -> str:
     if not number.is_finite():
         return " #" + "#" * (parsed.before + parsed.after)
-    text = f"{number:.{parsed.after}e}"
+    text = f"{float(number):.{parsed.after}e}" if not number else f"{number:.{parsed.after}e}"
     mantissa, exponent = text.split("e")
     sign = "" if mantissa.startswith("-") or not parsed.fill else " "
     return f"{sign}{mantissa}e{exponent[0]}{int(exponent[1:]):02d}"
@@ -133,7 +137,9 @@ def _positional(number: Decimal, parsed: _Template) -> str:
         before, after = _digits(number, parsed)
     else:
         before, after = "#" * parsed.before, "#" * parsed.after
-    negative = number < 0 and any(character not in "0 " for character in before + after)
+        if number.is_nan() and parsed.before >= 3:
+            before, after = "NaN".rjust(parsed.before), ""
+    negative = number.is_signed() and any(character not in "0 " for character in before + after)
     if parsed.first_zero >= 0:
         before = before[: parsed.first_zero] + before[parsed.first_zero :].replace(" ", "0")
     elif before and not before.strip() and (not parsed.after or (not parsed.fill and not number)):
@@ -190,7 +196,7 @@ class _Writer:
         elif "S" in marks:
             if not self.trailing_s:
                 self.out.append("-" if self.negative else "+")
-        elif not marks & {"MI", "PL", "SG"}:
+        elif not marks & {"MI", "SG"}:
             self.out.append("-" if self.negative else self.blank)
 
     def _decoration(self, kind: str, text: str) -> str:
@@ -208,6 +214,8 @@ class _Writer:
 
 
 def _ordinal(digits: str, kind: str) -> str:
+    if "#" in digits:
+        return ""
     number = int(digits) % 100 if digits.strip().isdigit() else 0
     ending = "th" if 10 < number < 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return ending.upper() if kind == "TH" else ending
@@ -215,7 +223,7 @@ def _ordinal(digits: str, kind: str) -> str:
 
 def to_number(text: str, template: str) -> Decimal:
     """to_number: the digits, sign and point of a text; group separators and other characters are skipped."""
-    if not text.strip():
+    if not re.search("[0-9]", text):
         raise sql_error("22P02", 'invalid input syntax for type numeric: " "')
     negative = "-" in text or ("<" in text and "PR" in template.upper())
     kept = re.sub(r"[^0-9.]", "", text)

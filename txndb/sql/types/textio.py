@@ -309,9 +309,8 @@ def format_float4(value: float) -> str:
     """As `format_float` at single precision."""
     if value != value or value in (float("inf"), float("-inf")) or value == 0:
         return format_float(value)
-    text = next(
-        (t for t in (f"{value:.{n}e}" for n in range(9)) if to_single(float(t)) == value), repr(value)
-    )
+    texts = (f"{value:.{digits}e}" for digits in range(9))
+    text = next(t for t in texts if abs(float(t)) < _FLOAT4_MAX and to_single(float(t)) == value)
     mantissa, _, exponent_text = text.partition("e")
     exponent = int(exponent_text)
     if exponent < -4 or exponent >= 6:
