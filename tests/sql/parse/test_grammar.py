@@ -12,6 +12,7 @@ from lark import logger
 from txndb.sql.parse import build, lalr
 from txndb.sql.parse.actions import Actions
 from txndb.sql.parse.keywords import KEYWORDS
+from txndb.sql.parse.tokens import tokenize
 
 _SHIFTS_RELIED_ON = [
     # a column's DEFAULT takes the COLLATE after it
@@ -68,3 +69,17 @@ def test_every_rule_has_its_action_and_every_word_its_category() -> None:
     punctuation |= {"LPAR", "RPAR", "LSQB", "RSQB", "COMMA", "DOT", "COLON"}
     terminals = {terminal for row in tables.actions for terminal in row}
     assert {t for t in terminals if not t.endswith("_LA")} - punctuation - KEYWORDS == set()
+
+
+def test_the_shortcut_for_constants_changes_no_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    sql = (
+        "INSERT INTO t VALUES (1, 'a', 2.5, NULL, $1, TRUE), (-1, 'b' || 'c', 1 + 2, (3), DEFAULT, FALSE);"
+        "SELECT f(1, 'x'), a IN (1, 2), (1, 2), varchar '3', a::numeric(10, 2), extract('year' FROM b), a[1],"
+        "substring('abc' FROM 1 FOR 2), trim('a', 'b'), (SELECT 1 LIMIT 5), (SELECT 2), current_time(3), row(1, NULL)"
+    )
+    short = lalr.Parser(lalr.load(), Actions)
+    full = lalr.Parser(lalr.load(), Actions)
+    monkeypatch.setattr(full, "_shortcuts", {})
+    for text in sql.split(";"):
+        trees = [repr(p.parse(text, tokenize(text), Actions(text))) for p in (short, full)]
+        assert trees[0] == trees[1]

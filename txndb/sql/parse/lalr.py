@@ -11,6 +11,8 @@ Invariants
  2. An action is called as `action(actions, pos, *children)`: `pos` the 1-based position of the rule's first token.
  3. The stacks are lists, so nesting costs no Python recursion.
  4. A rule whose action is `unsupported_…` ends the parse with its error as soon as its tokens are read.
+ 5. A constant that is a whole list element becomes an expression at once, without the ten reductions in between: long
+    VALUES lists are what is parsed most.
 
 Reference: DeRemer & Pennello, "Efficient Computation of LALR(1) Look-Ahead Sets", 1982 (what Lark implements).
 """
@@ -34,6 +36,10 @@ TABLES: Final = Path(__file__).with_name("grammar.tables")
 _STRINGS: Final = frozenset(("STRING",))
 _PAREN: Final = frozenset(("LPAR",))
 _UNITS: Final = frozenset(("YEAR", "MONTH", "DAY", "HOUR", "MINUTE", "SECOND"))
+
+_CONSTANTS: Final = frozenset(("INTEGER", "NUMERIC", "STRING", "PARAM", "NULL", "TRUE", "FALSE"))
+_AFTER_CONSTANT: Final = frozenset(("COMMA", "RPAR"))
+_NOTHING: Final[dict[str, Any]] = {}
 
 _NEEDS_NEXT: Final[dict[str, frozenset[str]]] = {
     **dict.fromkeys(
@@ -100,6 +106,23 @@ class Parser:
             (rule.origin, rule.size, getattr(actions, rule.action) if rule.action else None, rule.keep)
             for rule in tables.rules
         ]
+        self._shortcuts = self._find_shortcuts()
+
+    def _find_shortcuts(self) -> dict[int, dict[str, tuple[Action, bool, int]]]:
+        """Where an expression may start: by constant's kind, its action, whether that takes the token, and the state
+        after the expression. Found in the tables: the constant can only be reduced to itself there (invariant 5)."""
+        found: dict[int, dict[str, tuple[Action, bool, int]]] = {}
+        for state, goto in enumerate(self._tables.gotos):
+            if "expr" not in goto:
+                continue
+            for kind in _CONSTANTS:
+                shift = self._tables.actions[state].get(kind, -1)
+                reductions = set(self._tables.actions[shift].values()) if shift >= 0 else set()
+                if len(reductions) == 1 and (act := reductions.pop()) < 0:
+                    _origin, _size, action, keep = self._rules[~act]
+                    if action is not None:
+                        found.setdefault(state, {})[kind] = (action, keep is None, goto["expr"])
+        return found
 
     def parse(self, sql: str, tokens: list[Token], actions: Actions) -> Any:
         """The value of the start rule for one statement's tokens (the last is EOF or SEMICOLON)."""
@@ -114,6 +137,15 @@ class Parser:
                 kind = "EOF"
             word = kind in KEYWORDS
             actions.lookahead = token
+            if kind in _CONSTANTS and tokens[at + 1][0] in _AFTER_CONSTANT:
+                shortcut = self._shortcuts.get(states[-1], _NOTHING).get(kind)
+                if shortcut is not None:
+                    action, takes_token, state = shortcut
+                    start = token[2] + 1
+                    values.append(action(actions, start, token) if takes_token else action(actions, start))
+                    starts.append(start)
+                    states.append(state)
+                    continue
             while True:
                 state = states[-1]
                 row = action_rows[state]
