@@ -106,6 +106,8 @@ class FakeSession:
         self.failures: list[TxndbError] = []
         self.closed = False
         self.hang_on = ""
+        self.env = None
+        self.finals: list[bool] = []
         self.hanging = asyncio.Event()
         self._hang: asyncio.Future[None] | None = None
         self._prepared: dict[str, Prepared] = {}
@@ -189,7 +191,8 @@ class FakeSession:
         self._portals[portal] = Portal(prepared, list(params), prepared.columns)
         return self._portals[portal]
 
-    async def run_portal(self, portal: str, max_rows: int = 0) -> Result:
+    async def run_portal(self, portal: str, max_rows: int = 0, *, final: bool = False) -> Result:
+        self.finals.append(final)
         found = self._portals[portal]
         if found.rows is None:
             result = await self.execute(found.prepared.sql, found.params)
@@ -230,12 +233,17 @@ class FakeSession:
 class FakeTypes:
     """Wire forms for the types of `FakeSession`; binary for int8 alone."""
 
-    def encoder(self, type_oid: int, typmod: int, wire_format: int, time_zone: str) -> Callable[[Any], bytes]:
+    def bound(self, type_oid: int) -> bool:
+        return False
+
+    def encoder(
+        self, type_oid: int, typmod: int, wire_format: int, time_zone: str, env: Any
+    ) -> Callable[[Any], bytes]:
         if wire_format:
             return _binary_int if type_oid == 20 else _text
         return _hex if type_oid == 17 else _text
 
-    def decoder(self, type_oid: int, wire_format: int, time_zone: str) -> Callable[[bytes], Any]:
+    def decoder(self, type_oid: int, wire_format: int, time_zone: str, env: Any) -> Callable[[bytes], Any]:
         if type_oid in (20, 21, 23):
             return _from_binary_int if wire_format else _int
         if type_oid == 17 and not wire_format:

@@ -9,8 +9,8 @@ Invariants:
    COPY turn, OUT_BYTES_FLUSH bytes of rows, or OUT_PIECES_FLUSH answers of a batch without Sync.
 2. Memory is bounded: reading pauses while QUEUE_BYTES_MAX bytes of messages wait, and a client that does not read
    stops its statement at the transport's high-water mark.
-3. After an error in an extended batch everything up to the next Sync is skipped (55.2.3); each Sync and each Query is
-   answered by exactly one ReadyForQuery.
+3. After an error in an extended batch everything up to the next Sync is skipped (55.2.3) and the session's transaction
+   has failed; each Sync and each Query is answered by exactly one ReadyForQuery.
 4. If the commit at Sync fails, the CommandComplete still in `_out` is withdrawn: the client sees the error instead.
 5. However the connection ends, its session is closed (rolled back) and its place is given back.
 
@@ -315,20 +315,17 @@ class PgConnection(asyncio.Protocol):
     # extended protocol
 
     def _extended_error(self, error: TxndbError) -> None:
-        self._skipping = True
-        self._out.append(error_response(error))
-
-    def _refuse(self, error: TxndbError) -> TxndbError:
-        """An error found here, before the session knew: its transaction state follows."""
+        """Any error of an extended batch: the session's transaction fails with it, whoever found it."""
         assert self._session is not None
+        self._skipping = True
         self._session.fail(error)
-        return error
+        self._out.append(error_response(error))
 
     async def _on_parse(self, message: frontend.Parse) -> None:
         assert self._session is not None
         name = message.name
         if len(self._statements) >= STATEMENTS_MAX and name not in self._statements:
-            raise self._refuse(LimitError(f"more than {STATEMENTS_MAX} prepared statements"))
+            raise LimitError(f"more than {STATEMENTS_MAX} prepared statements")
         prepared = await self._session.prepare(name, message.sql, message.param_oids)
         self._statements[name] = _Statement(message.sql, prepared)
         self._out.append(backend.PARSE_COMPLETE)
@@ -339,18 +336,11 @@ class PgConnection(asyncio.Protocol):
         statement = self._statements.get(message.statement)
         if statement is None:
             named = f'prepared statement "{message.statement}" does not exist'
-            raise self._refuse(
-                sql_error(
-                    "26000", named if message.statement else "unnamed prepared statement does not exist"
-                )
+            raise sql_error(
+                "26000", named if message.statement else "unnamed prepared statement does not exist"
             )
-        try:
-            prepared = statement.prepared
-            params = self._server.shapes.parameters(
-                prepared.param_oids, message.param_formats, message.params, session.parameters["TimeZone"]
-            )
-        except TxndbError as error:
-            raise self._refuse(error) from error
+        oids = statement.prepared.param_oids
+        params = self._server.shapes.parameters(oids, message.param_formats, message.params, session)
         session.bind(message.portal, message.statement, params)
         self._portals[message.portal] = (statement, message.result_formats)
         self._out.append(backend.BIND_COMPLETE)
@@ -359,13 +349,12 @@ class PgConnection(asyncio.Protocol):
         assert self._session is not None
         found = self._portals.get(name)
         if found is None:
-            raise self._refuse(sql_error("34000", f'portal "{name}" does not exist'))
+            raise sql_error("34000", f'portal "{name}" does not exist')
         statement, formats = found
         columns = statement.prepared.columns
         if columns is None:
             return None
-        zone = self._session.parameters["TimeZone"]
-        return self._server.shapes.shape(statement.sql, columns, formats, zone)
+        return self._server.shapes.shape(statement.sql, columns, formats, self._session)
 
     def _on_describe(self, message: frontend.Describe) -> None:
         assert self._session is not None
@@ -376,19 +365,20 @@ class PgConnection(asyncio.Protocol):
         statement = self._statements.get(message.name)
         if statement is None:
             text = f'prepared statement "{message.name}" does not exist'
-            raise self._refuse(sql_error("26000", text))
+            raise sql_error("26000", text)
         self._out.append(backend.parameter_description(statement.prepared.param_oids))
         columns = statement.prepared.columns
         if columns is None:
             self._out.append(backend.NO_DATA)
         else:
-            zone = self._session.parameters["TimeZone"]
-            self._out.append(self._server.shapes.shape(statement.sql, columns, (), zone).description)
+            self._out.append(self._server.shapes.shape(statement.sql, columns, (), self._session).description)
 
     async def _on_execute(self, message: frontend.Execute) -> None:
         assert self._session is not None
         shape = self._portal_shape(message.portal)
-        result = await self._session.run_portal(message.portal, message.max_rows)
+        queue = self._queue
+        final = bool(queue) and type(queue[0]) is frontend.Sync
+        result = await self._session.run_portal(message.portal, message.max_rows, final=final)
         await self._send(result, shape)
 
     def _on_close(self, message: frontend.Close) -> None:
@@ -457,8 +447,7 @@ class PgConnection(asyncio.Protocol):
                 columns = result.columns
                 shape = None
                 if columns is not None:
-                    zone = session.parameters["TimeZone"]
-                    shape = self._server.shapes.shape(message.sql, columns, (), zone)
+                    shape = self._server.shapes.shape(message.sql, columns, (), session)
                     self._out.append(shape.description)
                 await self._send(result, shape)
                 answered = -1
@@ -580,18 +569,21 @@ class PgConnection(asyncio.Protocol):
             self._flush()
             raise _GoneError
         if message.kind == "Q":  # a simple query is not followed by Sync: it is answered on its own
-            self._out.append(error_response(self._refuse(message.error)))
-            self._ready()
+            self._answer_alone(message.error)
             return
-        raise self._refuse(message.error)
+        raise message.error
+
+    def _answer_alone(self, error: TxndbError) -> None:
+        assert self._session is not None
+        self._session.fail(error)
+        self._out.append(error_response(error))
+        self._ready()
 
     def _on_unexpected(self, message: object) -> None:
-        raise self._refuse(ProtocolError(f"unexpected message: {type(message).__name__}"))
+        raise ProtocolError(f"unexpected message: {type(message).__name__}")
 
     def _on_function_call(self, message: object) -> None:
-        error = sql_error("0A000", "fast-path function calls are not supported")
-        self._out.append(error_response(self._refuse(error)))
-        self._ready()
+        self._answer_alone(sql_error("0A000", "fast-path function calls are not supported"))
 
 
 Handler = Callable[[PgConnection, Any], Awaitable[None] | None]

@@ -6,7 +6,8 @@ so the check is cheap), so a changed table never meets an old shape.
 
 Invariants:
 1. Both caches are bounded by CACHE_ENTRIES_MAX; when full they start over, which costs a rebuild and nothing else.
-2. A shape is used only for columns equal to those it was made for, the same formats and the same time zone.
+2. A shape is used only for columns equal to those it was made for, the same formats and the same time zone. What is
+   bound to one session is never kept.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 from txndb.errors import ProtocolError
 from txndb.pgwire import backend
-from txndb.server.pg_contract import Decoder, TypeIO, WireColumn
+from txndb.server.pg_contract import Decoder, TypeIO, WireColumn, WireSession
 
 CACHE_ENTRIES_MAX: Final = 1024
 
@@ -61,9 +62,10 @@ class Shapes:
         self._decoders: dict[tuple[Sequence[int], tuple[int, ...], str], tuple[Decoder, ...]] = {}
 
     def shape(
-        self, sql: str, columns: Sequence[WireColumn], formats: tuple[int, ...], time_zone: str
+        self, sql: str, columns: Sequence[WireColumn], formats: tuple[int, ...], session: WireSession
     ) -> Shape:
         """The shape of these columns in these formats; `sql` is where it is looked for."""
+        time_zone = session.parameters["TimeZone"]
         entry = self._entries.get(sql)
         if entry is None or (entry.columns is not columns and entry.columns != columns):
             if len(self._entries) >= CACHE_ENTRIES_MAX:
@@ -72,25 +74,29 @@ class Shapes:
         key = (formats, time_zone)
         shape = entry.shapes.get(key)
         if shape is None:
-            if len(entry.shapes) >= CACHE_ENTRIES_MAX:
-                entry.shapes.clear()
-            shape = entry.shapes[key] = self._make(columns, formats, time_zone)
+            shape = self._make(columns, formats, time_zone, session.env)
+            if not any(self._types.bound(column.type_oid) for column in columns):
+                if len(entry.shapes) >= CACHE_ENTRIES_MAX:
+                    entry.shapes.clear()
+                entry.shapes[key] = shape
         return shape
 
-    def _make(self, columns: Sequence[WireColumn], formats: tuple[int, ...], time_zone: str) -> Shape:
+    def _make(
+        self, columns: Sequence[WireColumn], formats: tuple[int, ...], time_zone: str, env: Any
+    ) -> Shape:
         wide = spread(formats, len(columns))
         described = [
             backend.Column(c.name, c.table_oid, c.column_no, c.type_oid, c.type_len, c.typmod, code)
             for c, code in zip(columns, wide, strict=True)
         ]
         encoders = [
-            self._types.encoder(c.type_oid, c.typmod, code, time_zone)
+            self._types.encoder(c.type_oid, c.typmod, code, time_zone, env)
             for c, code in zip(columns, wide, strict=True)
         ]
         return Shape(backend.row_description(described), backend.row_encoder(encoders))
 
     def parameters(
-        self, oids: Sequence[int], formats: tuple[int, ...], raw: list[bytes | None], time_zone: str
+        self, oids: Sequence[int], formats: tuple[int, ...], raw: list[bytes | None], session: WireSession
     ) -> list[Any]:
         """The values of a Bind's parameters."""
         if len(raw) != len(oids):
@@ -98,12 +104,18 @@ class Shapes:
             raise ProtocolError(text)
         if not raw:
             return []
+        time_zone = session.parameters["TimeZone"]
         key = (tuple(oids), formats, time_zone)
         decoders = self._decoders.get(key)
         if decoders is None:
-            if len(self._decoders) >= CACHE_ENTRIES_MAX:
-                self._decoders.clear()
             wide = spread(formats, len(oids))
-            made = [self._types.decoder(oid, code, time_zone) for oid, code in zip(oids, wide, strict=True)]
-            decoders = self._decoders[key] = tuple(made)
+            env = session.env
+            made = [
+                self._types.decoder(oid, code, time_zone, env) for oid, code in zip(oids, wide, strict=True)
+            ]
+            decoders = tuple(made)
+            if not any(self._types.bound(oid) for oid in oids):
+                if len(self._decoders) >= CACHE_ENTRIES_MAX:
+                    self._decoders.clear()
+                self._decoders[key] = decoders
         return [None if value is None else decode(value) for decode, value in zip(decoders, raw, strict=True)]

@@ -7,12 +7,12 @@ reads the node's wall clock, since no transaction has begun when a Bind is decod
 from __future__ import annotations
 
 import time
-from typing import Final
+from typing import Any, Final
 
 from txndb.server.pg_contract import Decoder, Encoder
 from txndb.sql.types.binio import binary_decoder, binary_encoder
 from txndb.sql.types.context import EvalContext
-from txndb.sql.types.core import TEXT, find_type
+from txndb.sql.types.core import REG_OIDS, TEXT, find_type
 from txndb.sql.types.textio import text_decoder, text_encoder
 from txndb.sql.types.zones import zone_by_name
 
@@ -41,12 +41,21 @@ class SqlTypeIO:
             self._contexts[time_zone] = context
         return context
 
-    def encoder(self, type_oid: int, typmod: int, wire_format: int, time_zone: str) -> Encoder:
+    def bound(self, type_oid: int) -> bool:
+        """regclass and its kin, and arrays of them, are written as names of the session's catalogue."""
+        sql_type = find_type(type_oid)
+        return sql_type is not None and (type_oid in REG_OIDS or sql_type.element in REG_OIDS)
+
+    def encoder(self, type_oid: int, typmod: int, wire_format: int, time_zone: str, env: Any) -> Encoder:
         """The encoder of a result column. The modifier was applied when the value was made."""
         sql_type = find_type(type_oid) or TEXT
-        return binary_encoder(sql_type) if wire_format else text_encoder(sql_type, self._context(time_zone))
+        if wire_format:
+            return binary_encoder(sql_type)
+        return text_encoder(sql_type, env if self.bound(type_oid) else self._context(time_zone))
 
-    def decoder(self, type_oid: int, wire_format: int, time_zone: str) -> Decoder:
+    def decoder(self, type_oid: int, wire_format: int, time_zone: str, env: Any) -> Decoder:
         """The decoder of a parameter."""
         sql_type = find_type(type_oid) or TEXT
-        return binary_decoder(sql_type) if wire_format else text_decoder(sql_type, self._context(time_zone))
+        if wire_format:
+            return binary_decoder(sql_type)
+        return text_decoder(sql_type, env if self.bound(type_oid) else self._context(time_zone))
