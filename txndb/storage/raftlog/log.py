@@ -51,7 +51,7 @@ from txndb.storage.raftlog.format import (
     unpack_flush_header,
     unpack_segment_header,
 )
-from txndb.storage.raftlog.replica import QUEUED, Queue, ReplicaLog
+from txndb.storage.raftlog.replica import Queue, ReplicaLog
 from txndb.storage.raftlog.types import LogEntry
 
 RESERVE_NAME: Final = "reserve"
@@ -150,6 +150,8 @@ class RaftLog:
         self._replicas: dict[int, ReplicaLog] = {}
         self._tombstones: dict[int, int] = {}
         self._tombstone_segments: dict[int, int] = {}
+        """Range -> the segment of its tombstone's latest record."""
+        self._tombstones_queued: list[int] = []
         self._segments: dict[int, Segment] = {}
         """By number, ascending; the last one is written to."""
         self._attested = Position(0, 0)
@@ -251,7 +253,8 @@ class RaftLog:
         return self._tombstones.get(range_id, 0)
 
     def bury(self, range_id: int, replica_id: int) -> None:
-        """Queue a tombstone: the range's replica with this id or a lower one ends; its records are forgotten."""
+        """Queue a tombstone: the range's replica with this id or a lower one ends; its records are forgotten. To remove
+        a replica, flush this first and delete its data then: `reconcile` finishes what a crash leaves of it."""
         if replica_id <= self._tombstones.get(range_id, 0):
             return
         self._tombstones[range_id] = replica_id
@@ -264,7 +267,7 @@ class RaftLog:
 
     def _queue_tombstone(self, range_id: int) -> None:
         self._queue.add(RECORD.pack(0, TOMBSTONE, range_id, self._tombstones[range_id], 0, 0))
-        self._tombstone_segments[range_id] = QUEUED
+        self._tombstones_queued.append(range_id)
 
     # ---- flushing
 
@@ -294,9 +297,9 @@ class RaftLog:
         self._maintain_floor(segment.number)
         at = segment.number << 32 | segment.end
         caches = [(replica, replica.last_index(), replica.place(at)) for replica in list(queue.dirty)]
-        for range_id, where in self._tombstone_segments.items():
-            if where == QUEUED:
-                self._tombstone_segments[range_id] = segment.number
+        for range_id in self._tombstones_queued:
+            self._tombstone_segments[range_id] = segment.number
+        self._tombstones_queued.clear()
         body = b"".join(queue.parts)
         pending = self._seal_flush(segment, opening, body, queue.count)
         pending.caches = caches
@@ -380,7 +383,7 @@ class RaftLog:
         for replica in self._replicas.values():
             replica.rewrite_state(wanted)
         for range_id, where in self._tombstone_segments.items():
-            if 0 < where < wanted:
+            if where < wanted:
                 self._queue_tombstone(range_id)
         self._floor_wanted, self._floor_after = wanted, self.durable + 1
 
