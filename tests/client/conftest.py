@@ -71,31 +71,41 @@ def node_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             process.stdout.read()
 
 
-@pytest.fixture(params=["embedded", "node", "postgres"])
-def database(request: pytest.FixtureRequest) -> Iterator[Connect]:
-    """Opens connections to one database, the same for one test; leaves it without the test's tables."""
-    if request.param == "embedded":
-        first = connect()
-        made = [first]
+@pytest.fixture(scope="session")
+def embedded() -> Iterator[Connect]:
+    """A database in this process."""
+    with connect(autocommit=True) as first:
 
         def connect_embedded(autocommit: bool = False) -> Connection:
-            made.append(first.clone())
-            made[-1].autocommit = autocommit
-            return made[-1]
+            made = first.clone()
+            made.autocommit = autocommit
+            return made
 
         yield connect_embedded
-        for connection in made:
-            connection.close()
-        return
-    url = request.getfixturevalue(f"{request.param}_url")
+
+
+def _by_url(url: str) -> Connect:
+    def connect_remote(autocommit: bool = False) -> Connection:
+        return connect(url, autocommit=autocommit)
+
+    return connect_remote
+
+
+@pytest.fixture(params=["embedded", pytest.param("node", marks=pytest.mark.process), "postgres"])
+def database(request: pytest.FixtureRequest) -> Iterator[Connect]:
+    """Opens connections to one database and leaves it without the test's tables."""
+    if request.param == "embedded":
+        opener: Connect = request.getfixturevalue("embedded")
+    else:
+        opener = _by_url(request.getfixturevalue(f"{request.param}_url"))
     opened: list[Connection] = []
 
-    def connect_remote(autocommit: bool = False) -> Connection:
-        opened.append(connect(url, autocommit=autocommit))
+    def open_another(autocommit: bool = False) -> Connection:
+        opened.append(opener(autocommit=autocommit))
         return opened[-1]
 
-    yield connect_remote
+    yield open_another
     for connection in opened:
         connection.close()
-    with connect(url, autocommit=True) as cleaner:
-        cleaner.execute("DROP TABLE IF EXISTS booze, barflys, everything")
+    with opener(autocommit=True) as cleaner:
+        cleaner.execute("DROP TABLE IF EXISTS booze, everything")
