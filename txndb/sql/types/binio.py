@@ -15,7 +15,14 @@ from txndb.errors import sql_error
 from txndb.sql.types import calendar
 from txndb.sql.types.context import DEFAULT_CONTEXT
 from txndb.sql.types.core import SqlType, element_of, find_type, format_type
-from txndb.sql.types.decimals import INFINITY, NAN, SCALE_MAX, normalize
+from txndb.sql.types.decimals import (
+    DIGITS_BEFORE_POINT_MAX,
+    INFINITY,
+    NAN,
+    SCALE_MAX,
+    format_numeric,
+    from_digits,
+)
 from txndb.sql.types.interval import Interval
 from txndb.sql.types.textio import decode_utf8, parse_text_value
 from txndb.sql.types.typmods import typmod_applier
@@ -43,6 +50,7 @@ _NUMERIC_SPECIAL: Final = {
     _NUMERIC_INFINITY: INFINITY,
     _NUMERIC_MINUS_INFINITY: -INFINITY,
 }
+_WEIGHT_MAX: Final = DIGITS_BEFORE_POINT_MAX // 4 - 1
 _DIMENSIONS_MAX: Final = 6
 _ARRAY_ELEMENTS_MAX: Final = 0x07FFFFFF
 
@@ -57,20 +65,37 @@ def encode_numeric(value: Decimal) -> bytes:
         if value.is_nan():
             return _NUMERIC_HEADER.pack(0, 0, _NUMERIC_NAN, 0)
         return _NUMERIC_HEADER.pack(0, 0, _NUMERIC_INFINITY if value > 0 else _NUMERIC_MINUS_INFINITY, 0)
-    sign, digits, exponent = value.as_tuple()
-    scale = -int(exponent)
+    text = format_numeric(value)
+    sign = text[0] == "-"
+    whole, _, fraction = text[sign:].partition(".")
+    scale = len(fraction)
     if not value:
         return _NUMERIC_HEADER.pack(0, 0, _NUMERIC_POSITIVE, scale)
-    text = "".join(map(str, digits)) + "0" * (-scale % 4)
-    fraction_groups = (scale + 3) // 4
-    text = text.rjust((len(text) + 3) // 4 * 4, "0")
-    groups = [int(text[at : at + 4]) for at in range(0, len(text), 4)]
-    weight = len(groups) - fraction_groups - 1
-    first = next(at for at, group in enumerate(groups) if group)
-    last = next(at for at in range(len(groups) - 1, -1, -1) if groups[at])
-    groups, weight = groups[first : last + 1], weight - first
+    weight = (len(whole) + 3) // 4 - 1
+    digits = whole.rjust(4 * (weight + 1), "0") + fraction
+    digits += "0" * (-len(digits) % 4)
+    groups = [int(digits[at : at + 4]) for at in range(0, len(digits), 4)]
+    while not groups[-1]:
+        groups.pop()
+    first = 0
+    while not groups[first]:
+        first += 1
+    if first:
+        groups, weight = groups[first:], weight - first
     flag = _NUMERIC_NEGATIVE if sign else _NUMERIC_POSITIVE
     return struct.pack(f"!HhHH{len(groups)}H", len(groups), weight, flag, scale, *groups)
+
+
+def _joined(groups: tuple[int, ...]) -> int:
+    """Base-10000 digits as one number; halved, as adding them one by one is quadratic."""
+    if len(groups) > 64:
+        middle = len(groups) // 2
+        factor: int = 10_000 ** (len(groups) - middle)
+        return _joined(groups[:middle]) * factor + _joined(groups[middle:])
+    digits = 0
+    for group in groups:
+        digits = digits * 10_000 + group
+    return digits
 
 
 def decode_numeric(data: bytes) -> Decimal:
@@ -87,19 +112,14 @@ def decode_numeric(data: bytes) -> Decimal:
     if len(data) != 8 + 2 * count:
         _bad("numeric")
     groups = struct.unpack_from(f"!{count}H", data, 8)
-    if any(group > 9999 for group in groups):
+    if groups and max(groups) > 9999:
         raise sql_error("22P03", 'invalid digit in external "numeric" value')
-    digits = "".join(f"{group:04d}" for group in groups) or "0"
-    exponent = 4 * (weight - count + 1)
-    surplus = -exponent - scale
-    if surplus > 0:
-        digits = digits[:-surplus] or "0"
-        exponent = -scale
-    elif surplus < 0:
-        digits += "0" * -surplus
-        exponent = -scale
-    number = Decimal(("-" if sign == _NUMERIC_NEGATIVE else "") + digits + f"E{exponent}")
-    return normalize(number)
+    digits = _joined(groups)
+    if weight > _WEIGHT_MAX:
+        raise sql_error("22003", "value overflows numeric format")
+    missing = scale + 4 * (weight - count + 1)
+    digits = digits * 10**missing if missing >= 0 else digits // 10**-missing
+    return from_digits(-digits if sign == _NUMERIC_NEGATIVE else digits, scale)
 
 
 def _struct_decoder(packer: struct.Struct, name: str) -> Decoder:

@@ -7,6 +7,7 @@ Days and microseconds count from 2000-01-01. Years are astronomical inside (0 = 
 from __future__ import annotations
 
 from datetime import date as _date
+from functools import lru_cache
 from typing import Final, NamedTuple, NoReturn
 
 from txndb.errors import sql_error
@@ -145,6 +146,10 @@ def format_date(days: int) -> str:
     return f"{year:04d}-{month:02d}-{day:02d}" if year > 0 else f"{1 - year:04d}-{month:02d}-{day:02d} BC"
 
 
+_cached_date: Final = lru_cache(maxsize=4096)(format_date)
+"""Timestamps of one result mostly share a few days."""
+
+
 def format_time(time_us: int) -> str:
     """HH:MM:SS[.ffffff] with trailing zeros dropped."""
     seconds, micro = divmod(time_us, SECOND_US)
@@ -162,7 +167,7 @@ def format_timestamp(stamp_us: int) -> str:
     if stamp_us == MINUS_INFINITY:
         return "-infinity"
     days, rest = divmod(stamp_us, DAY_US)
-    date_text = format_date(days)
+    date_text = _cached_date(days)
     if date_text.endswith("BC"):
         return f"{date_text[:-3]} {format_time(rest)} BC"
     return f"{date_text} {format_time(rest)}"

@@ -47,6 +47,8 @@ NAN: Final = Decimal("NaN")
 INFINITY: Final = Decimal("Infinity")
 _QUANTA: Final = tuple(Decimal(1).scaleb(-scale) for scale in range(64))
 _TEXT: Final = re.compile(r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*\Z", re.ASCII)
+_PLAIN: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?\Z", re.ASCII)
+_PLAIN_CHARACTERS_MAX: Final = 1000
 _SPECIAL: Final = {
     "nan": NAN,
     "inf": INFINITY,
@@ -90,6 +92,9 @@ def scale_of(value: Decimal) -> int:
 
 def parse_numeric(text: str) -> Decimal:
     """The value of a NUMERIC literal; 22P02 when malformed."""
+    if len(text) < _PLAIN_CHARACTERS_MAX and _PLAIN.match(text):
+        value = Decimal(text)
+        return value if value else value.copy_abs()
     match = _TEXT.match(text)
     if match is None:
         special = _SPECIAL.get(text.strip().lower())
@@ -374,3 +379,8 @@ def square_root(value: Decimal, scale: int) -> Decimal:
     digits = max(value.adjusted() // 2, 0) + scale + 8
     context = Context(prec=digits, rounding=ROUND_HALF_UP, Emin=-999_999, Emax=999_999)
     return round_to(value.sqrt(context), scale)
+
+
+def from_digits(digits: int, scale: int) -> Decimal:
+    """digits * 10^-scale with that display scale."""
+    return Decimal(digits).scaleb(-scale, _EXACT)

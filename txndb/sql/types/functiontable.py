@@ -321,9 +321,8 @@ def _matching() -> Rows:
     yield "like", FunctionRow((_TEXT, _TEXT), _BOOL, patterns.like)
     yield "notlike", FunctionRow((_TEXT, _TEXT), _BOOL, patterns.not_like)
     yield "like_escape", FunctionRow((_TEXT, _TEXT), _TEXT, patterns.like_escape)
-    for name in ("similar_to_escape", "similar_escape"):
-        yield name, FunctionRow((_TEXT, _TEXT), _TEXT, patterns.similar_to_regex)
-        yield name, FunctionRow((_TEXT,), _TEXT, patterns.similar_to_regex)
+    yield "similar_to_escape", FunctionRow((_TEXT, _TEXT), _TEXT, patterns.similar_to_regex)
+    yield "similar_to_escape", FunctionRow((_TEXT,), _TEXT, patterns.similar_to_regex)
 
 
 def _arrays() -> Rows:
@@ -381,6 +380,7 @@ def _temporal() -> Rows:
         yield "isfinite", FunctionRow((t,), _BOOL, d.is_finite_stamp)
         yield "date_bin", FunctionRow((_INTERVAL, t, t), t, d.date_bin)
     yield "isfinite", FunctionRow((_DATE,), _BOOL, d.is_finite_date)
+    yield "isfinite", FunctionRow((_INTERVAL,), _BOOL, lambda span: True)
     yield "justify_hours", FunctionRow((_INTERVAL,), _INTERVAL, interval.justify_hours)
     yield "justify_days", FunctionRow((_INTERVAL,), _INTERVAL, interval.justify_days)
     yield "justify_interval", FunctionRow((_INTERVAL,), _INTERVAL, interval.justify_interval)

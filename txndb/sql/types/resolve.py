@@ -81,6 +81,8 @@ def _consistent(declared: tuple[int, ...], actual: tuple[int, ...]) -> bool:
 
 def _common(a: int, b: int) -> int:
     """The type two anycompatible arguments meet in, 0 for none."""
+    if type_by_oid(a).category != type_by_oid(b).category:
+        return 0
     if can_coerce(b, a):
         return a
     return b if can_coerce(a, b) else 0

@@ -12,7 +12,7 @@ from txndb.sql.types.context import DEFAULT_CONTEXT
 from txndb.sql.types.patterns import compile_regex
 from txndb.sql.types.textio import parse_bytea, parse_hex
 
-TEXT_CHARACTERS_MAX: Final = 256 * 1024 * 1024
+TEXT_CHARACTERS_MAX: Final = 64 * 1024 * 1024
 
 
 def _too_long() -> Exception:

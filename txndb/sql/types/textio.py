@@ -46,6 +46,7 @@ _INT_BOUNDS: Final = {
     26: (-(2**31), 2**32 - 1, "oid"),
     28: (-(2**31), 2**32 - 1, "xid"),
 }
+_BOOL_TEXTS: Final = {"t": True, "f": False, "true": True, "false": False}
 _BOOL_WORDS: Final = (
     ("true", True),
     ("false", False),
@@ -64,8 +65,11 @@ def invalid_syntax(type_name: str, text: str) -> NoReturn:
 def _int_parser(oid: int) -> Parser:
     low, high, name = _INT_BOUNDS[oid]
     wraps = oid in (26, 28)
+    safe = len(str(high))
 
     def parse(text: str, ctx: EvalContext) -> int:
+        if len(text) < safe and text.isdigit() and text.isascii():
+            return int(text)
         match = _INTEGER.match(text)
         if match is None:
             invalid_syntax(name, text)
@@ -80,6 +84,8 @@ def _int_parser(oid: int) -> Parser:
 
 def parse_bool(text: str, ctx: EvalContext) -> bool:
     """A unique prefix of true, false, yes, no, on, off; or 1, 0."""
+    if text in _BOOL_TEXTS:
+        return _BOOL_TEXTS[text]
     word = text.strip().lower()
     if word in ("1", "0"):
         return word == "1"
@@ -415,7 +421,22 @@ def text_encoder(sql_type: SqlType, ctx: EvalContext = DEFAULT_CONTEXT) -> Calla
 def text_decoder(sql_type: SqlType, ctx: EvalContext = DEFAULT_CONTEXT) -> Callable[[bytes], Any]:
     """Bytes of the text format to a value. Not for NULL."""
     parser = text_parser(sql_type)
-    return lambda data: parser(decode_utf8(data), ctx)
+    if parser is parse_text_value:
+        return _decode_text
+
+    def decode(data: bytes) -> Any:
+        try:
+            text = str(data, "utf-8")
+        except UnicodeDecodeError:
+            text = decode_utf8(data)  # raises
+        return parser(text, ctx)
+
+    return decode
+
+
+def _decode_text(data: bytes) -> str:
+    text = decode_utf8(data)
+    return text if b"\0" not in data else str(parse_text_value(text, DEFAULT_CONTEXT))
 
 
 def decode_utf8(data: bytes) -> str:
