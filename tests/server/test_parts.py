@@ -13,7 +13,7 @@ from txndb.errors import CorruptionError, ProtocolError, RetryError, SqlError, S
 from txndb.server.demo import compare
 from txndb.server.frames import PACKET_HEADER, PacketReader, decode_hello, decode_welcome, encode_packet
 from txndb.server.http import HttpServer, HttpSource
-from txndb.server.io import ThreadIo
+from txndb.server.io import InlineIo, ThreadIo
 from txndb.server.memdisk import MemoryDisk
 from txndb.server.rpc import from_wire, to_wire
 from txndb.server.timesource import UNBOUNDED_US, KernelClock, host_id, make_time_source
@@ -86,6 +86,26 @@ def test_the_io_worker_keeps_order_and_passes_errors_on() -> None:
         await io.close()
         with pytest.raises(RuntimeError):
             io.run(lambda: None)
+
+    asyncio.run(story())
+
+
+def test_inline_io_completes_in_the_next_turn() -> None:
+    async def story() -> None:
+        io, ran = InlineIo(), list[str]()
+        first = io.run(lambda: ran.append("call"))
+        assert ran == ["call"]
+        assert not first.done()
+        await first
+
+        def broken() -> None:
+            raise OSError("broken")
+
+        with pytest.raises(OSError, match="broken"):
+            await io.run(broken)
+        io.run(lambda: None).cancel()
+        await io.run(lambda: None)
+        await io.close()
 
     asyncio.run(story())
 

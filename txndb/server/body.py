@@ -1,6 +1,8 @@
 """The real body: what `txndb.cluster.body.Body` names, on this machine.
 
-Two workers: one for the Raft log, whose syncs everybody waits for, one for the engine's, which may be long. Engine
+Two workers: one for the Raft log, whose syncs everybody waits for, one for the engine's, which may be long (none
+for a node in
+memory). Engine
 and disk are
 chosen by the configuration: RocksDB and files, or memory for both – a log that outlived its engine could not be
 opened (P7).
@@ -18,7 +20,7 @@ from typing import Final
 from txndb.clock import TimeSource
 from txndb.cluster.body import IoExecutor, Rand, Transport
 from txndb.server.datadir import DataDir
-from txndb.server.io import ThreadIo
+from txndb.server.io import InlineIo, ThreadIo
 from txndb.server.memdisk import MemoryDisk
 from txndb.server.timesource import SystemTime
 from txndb.storage.disk import Disk
@@ -62,7 +64,9 @@ class ServerBody:
         event: Callable[[str], None] = stderr_event,
         fatal: Callable[[BaseException], None] = end_process,
     ) -> None:
-        self._workers = (ThreadIo("txndb-log"), ThreadIo("txndb-engine"))
+        self._workers: tuple[ThreadIo | InlineIo, ...] = (
+            (InlineIo(), InlineIo()) if data is None else (ThreadIo("txndb-log"), ThreadIo("txndb-engine"))
+        )
         self.time: TimeSource = source
         self.transport = transport
         self.log_io: IoExecutor = self._workers[0]

@@ -9,6 +9,10 @@ Invariants:
 2. Completions arrive on the loop's thread, in the same order.
 3. After `close()` returns every accepted call has run.
 
+`InlineIo` is the same contract for a disk in memory, where a worker would cost more than the work: the call runs at
+once, its
+completion arrives in the loop's next turn, so that what gathers in a turn still shares one flush.
+
 It does not retry, time out or cancel a call: a cancelled waiter leaves its call running (a write that was begun must
 end). Driven by the Raft log's and the engine's owners.
 """
@@ -87,3 +91,34 @@ class ThreadIo:
                 else:
                     future.set_exception(error)
             done.popleft()
+
+
+class InlineIo:
+    """An `IoExecutor` without a worker, for calls that do not block."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+
+    def run(self, call: Callable[[], T]) -> asyncio.Future[T]:
+        """Run a call now; await the result, in the next turn."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        try:
+            result = call()
+        except BaseException as e:  # noqa: BLE001 - it is raised again where the call was awaited
+            self._loop.call_soon(_fail, future, e)
+        else:
+            self._loop.call_soon(_succeed, future, result)
+        return future
+
+    async def close(self) -> None:
+        """Nothing is left to end."""
+
+
+def _succeed(future: asyncio.Future[T], result: T) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[T], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
