@@ -18,11 +18,12 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 from txndb.client import errors
+from txndb.client.cursor import Cursor, Parameters
 from txndb.client.dial import APPLICATION_NAME, Dialer, dialer_for
 from txndb.client.errors import DatabaseError, InterfaceError, ProgrammingError
 from txndb.client.placeholders import arrange, convert
@@ -31,14 +32,9 @@ from txndb.client.values import BYTEA_OID, adapt
 from txndb.client.wire import Answer, Wire
 from txndb.pgwire import frontend
 
-if TYPE_CHECKING:
-    from txndb.client.cursor import Cursor
-
 STATEMENTS_MAX: Final = 128
 BATCH_ROWS: Final = 256
 """Rows of `executemany` sent between two reads; their answers must fit the socket's buffers."""
-
-Parameters = Sequence[Any] | Mapping[str, Any]
 
 _STALE: Final = frozenset(("26000", "0A000"))
 
@@ -136,9 +132,7 @@ class Connection:
 
     def cursor(self) -> Cursor:
         """A new cursor."""
-        from txndb.client.cursor import Cursor
-
-        self._must_be_open()
+        self.must_be_open()
         return Cursor(self)
 
     def execute(self, sql: str, parameters: Parameters | None = None) -> Cursor:
@@ -152,7 +146,7 @@ class Connection:
 
         SQLSTATE 08007 when the answer to COMMIT was lost: whether it committed is unknown.
         """
-        self._must_be_open()
+        self.must_be_open()
         with self._lock:
             if self._lost:
                 self._lost = False
@@ -172,7 +166,7 @@ class Connection:
 
     def rollback(self) -> None:
         """Roll back the open transaction."""
-        self._must_be_open()
+        self.must_be_open()
         with self._lock:
             self._lost = False
             if not self._wire.closed and self._wire.status != "I":
@@ -187,12 +181,12 @@ class Connection:
 
     def cancel(self) -> None:
         """From another thread: end the running statement with 57014."""
-        self._must_be_open()
+        self.must_be_open()
         self._wire.cancel()
 
     def clone(self) -> Connection:
         """Another connection to the same place; of an in-memory database, to the same one."""
-        self._must_be_open()
+        self.must_be_open()
         return Connection(
             self._dialer.share(),
             paramstyle=self._paramstyle,
@@ -201,7 +195,7 @@ class Connection:
         )
 
     def __enter__(self) -> Self:
-        self._must_be_open()
+        self.must_be_open()
         return self
 
     def __exit__(
@@ -218,7 +212,8 @@ class Connection:
         finally:
             self.close()
 
-    def _must_be_open(self) -> None:
+    def must_be_open(self) -> None:
+        """Raise when `close` was called."""
         if self._closed:
             raise InterfaceError("the connection is closed")
 
@@ -226,7 +221,7 @@ class Connection:
 
     def _ready_wire(self) -> Wire:
         """The conversation to use now: a new one if the old one was lost outside a transaction."""
-        self._must_be_open()
+        self.must_be_open()
         if self._lost:
             raise errors.lost("the connection was lost and the transaction with it; roll back first")
         wire = self._wire
@@ -251,7 +246,8 @@ class Connection:
             return b"", 0
         return _BEGIN, 1
 
-    def _run(self, sql: str, parameters: Parameters | None) -> list[Answer]:
+    def run(self, sql: str, parameters: Parameters | None) -> list[Answer]:
+        """Run a statement, or without parameters several, and give all answers; what cursors are made of."""
         with self._lock:
             wire = self._ready_wire()
             begin, extra = self._begin(wire)
@@ -299,7 +295,7 @@ class Connection:
         self._to_close.clear()
         return name, prefix
 
-    def _run_many(self, sql: str, rows: Iterable[Parameters]) -> list[Answer]:
+    def _run_batches(self, sql: str, rows: Iterable[Parameters]) -> list[Answer]:
         """One statement for many rows: prepared once, bound per row, one batch of messages per BATCH_ROWS rows.
 
         All or nothing: with autocommit more rows than one batch get a transaction of their own.
@@ -327,11 +323,11 @@ class Connection:
                 answers += self._talk(wire, begin + b"".join(batch) + frontend.SYNC, extra)
             return answers
 
-    def _run_many_own(self, sql: str, rows: Iterable[Parameters]) -> list[Answer]:
-        """`_run_many`, ending the transaction it may have made for itself."""
+    def run_many(self, sql: str, rows: Iterable[Parameters]) -> list[Answer]:
+        """One statement for many rows, all or nothing, committed when autocommit says so."""
         outside = not self.in_transaction
         try:
-            answers = self._run_many(sql, rows)
+            answers = self._run_batches(sql, rows)
         except BaseException:
             if self._autocommit and outside:
                 self.rollback()

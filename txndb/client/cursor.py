@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
-from txndb.client.connection import Connection, Parameters
 from txndb.client.errors import InterfaceError, NotSupportedError, ProgrammingError
 from txndb.client.values import loader
 from txndb.client.wire import Answer
 from txndb.pgwire.backend import Column
 
 Row = tuple[Any, ...]
+Parameters = Sequence[Any] | Mapping[str, Any]
 Description = tuple[tuple[str, int, None, int | None, int | None, int | None, None], ...]
 
 _COUNTED: Final = frozenset(("INSERT", "UPDATE", "DELETE", "SELECT", "COPY", "FETCH", "MOVE", "MERGE"))
 
 
+class Runs(Protocol):
+    """The connection of a cursor."""
+
+    def run(self, sql: str, parameters: Parameters | None) -> list[Answer]: ...
+    def run_many(self, sql: str, rows: Iterable[Parameters]) -> list[Answer]: ...
+    def must_be_open(self) -> None: ...
+    def commit(self) -> None: ...
+    def rollback(self) -> None: ...
+    def close(self) -> None: ...
+
+
 class Cursor:
     """Made by `Connection.cursor`. Cursors of one connection share its transaction."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection: Connection | None = connection
+    def __init__(self, connection: Runs) -> None:
+        self._connection: Runs | None = connection
         self._answers: list[Answer] = []
         self._columns: tuple[Column, ...] | None = None
         self._loaders: list[Callable[[bytes], Any]] = []
@@ -36,7 +47,7 @@ class Cursor:
     # what happened
 
     @property
-    def connection(self) -> Connection:
+    def connection(self) -> Runs:
         """The connection of this cursor."""
         return self._open()
 
@@ -62,10 +73,10 @@ class Cursor:
         """The command tag of the last statement, such as INSERT 0 1."""
         return self._tag
 
-    def _open(self) -> Connection:
+    def _open(self) -> Runs:
         if self._connection is None:
             raise InterfaceError("the cursor is closed")
-        self._connection._must_be_open()
+        self._connection.must_be_open()
         return self._connection
 
     # executing
@@ -74,7 +85,7 @@ class Cursor:
         """Run a statement; without parameters it may be several, whose results `nextset` walks through."""
         connection = self._open()
         self._forget()
-        self._answers = connection._run(sql, parameters)
+        self._answers = connection.run(sql, parameters)
         self._next_answer()
         return self
 
@@ -82,7 +93,7 @@ class Cursor:
         """Run a statement once per row of parameters; `rowcount` is the sum. Result sets are not kept."""
         connection = self._open()
         self._forget()
-        answers = connection._run_many_own(sql, rows)
+        answers = connection.run_many(sql, rows)
         counts = [_count(answer.tag) for answer in answers]
         self._rowcount = sum(counts) if counts and min(counts) >= 0 else (-1 if counts else 0)
         self._tag = answers[-1].tag if answers else ""

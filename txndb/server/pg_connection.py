@@ -26,17 +26,14 @@ import logging
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from txndb.errors import InternalError, LimitError, ProtocolError, ShutdownError, TxndbError, sql_error
 from txndb.pgwire import backend, frontend
 from txndb.pgwire.framing import Malformed
-from txndb.server.pg_contract import WirePrepared, WireResult, WireSession
-from txndb.server.pg_shapes import Shape
+from txndb.server.pg_contract import NewSession, WirePrepared, WireResult, WireSession
+from txndb.server.pg_shapes import Shape, Shapes
 from txndb.server.pg_startup import error_response, greeting, notice_response, session_options
-
-if TYPE_CHECKING:
-    from txndb.server.pg import PgServer
 
 STARTUP_TIMEOUT_S: Final = 60.0
 QUEUE_BYTES_MAX: Final = 1024 * 1024
@@ -52,6 +49,20 @@ class _GoneError(Exception):
     """The client's connection is lost or the conversation is over; nothing more can be said."""
 
 
+class Server(Protocol):
+    """What a connection needs of the server that accepted it (`pg.PgServer`)."""
+
+    shapes: Shapes
+    new_session: NewSession
+    trust_remote: bool
+    draining: bool
+
+    def register(self, connection: PgConnection) -> tuple[int, int] | None: ...
+    def unregister(self, process_id: int) -> None: ...
+    def track(self, task: asyncio.Task[None], connection: PgConnection) -> None: ...
+    def cancel(self, process_id: int, secret: int) -> None: ...
+
+
 class _Statement:
     """A prepared statement as the wire knows it."""
 
@@ -65,7 +76,7 @@ class _Statement:
 class PgConnection(asyncio.Protocol):
     """See the module's specification. One per socket; the server is its only owner."""
 
-    def __init__(self, server: PgServer) -> None:
+    def __init__(self, server: Server) -> None:
         self._server = server
         self._parser = frontend.FrontendParser()
         self._queue: deque[Any] = deque()
