@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn
 from txndb.errors import sql_error
 
 _NEEDS_QUOTES: Final = re.compile(r'[{}",\\\s]')
+DIMENSIONS_MAX: Final = 6
 _BOUNDS: Final = re.compile(r"\s*(?:\[[+-]?\d+(?::[+-]?\d+)?\])+\s*=")
 _TOKEN: Final = re.compile(r'\s*(?:([{},])|"((?:[^"\\]|\\.)*)"|((?:[^{},"\\]|\\.)+))\s*', re.DOTALL)
 
@@ -41,6 +42,9 @@ def parse_array(text: str, parse_element: Callable[[str], Any]) -> list[Any]:
         if mark == "{":
             if not expect_item:
                 _malformed(text, 'Unexpected "{" character.')
+            if len(stack) == DIMENSIONS_MAX:
+                detail = f"number of array dimensions ({len(stack) + 1}) exceeds the maximum allowed ({DIMENSIONS_MAX})"
+                raise sql_error("54000", detail)
             inner: list[Any] = root if not stack else []
             if stack:
                 stack[-1].append(inner)

@@ -253,7 +253,7 @@ def _base_cast(source: SqlType, target: SqlType, context: Context) -> Cast | Non
 def _input_cast(target: SqlType) -> Cast | None:
     if target.category == "P" and target.oid not in (2275, 2278):
         return None
-    parse = text_parser(target.base)
+    parse = text_parser(target if target.oid == 1186 else target.base)
     element = find_type(target.element)
     if target.oid in _TEXT_NEEDS_SESSION or (element is not None and element.oid in _TEXT_NEEDS_SESSION):
         return Cast(lambda ctx, text: parse(text, ctx), None, _SESSION, "s")

@@ -349,7 +349,8 @@ def to_int(value: Decimal, low: int, high: int, type_name: str) -> int:
     if not value.is_finite():
         what = "NaN" if value.is_nan() else "infinity"
         raise sql_error("0A000", f"cannot convert {what} to {type_name}")
-    result = int(_quantize(value, ONE, ROUND_HALF_UP, _EXACT))
+    # Twenty digits before the point are more than any integer type has.
+    result = int(_quantize(value, ONE, ROUND_HALF_UP, _EXACT)) if value.adjusted() < 20 else high + 1
     if not low <= result <= high:
         raise sql_error("22003", f"{type_name} out of range")
     return result

@@ -262,6 +262,9 @@ def text_parser(sql_type: SqlType) -> Parser:
     base = _base_parser(sql_type)
     if sql_type.typmod < 0:
         return base
+    if sql_type.oid == 1186:
+        # The modifier also says what a bare number counts: INTERVAL '5' DAY.
+        return lambda text, ctx: interval.parse_interval(text, sql_type.typmod)
     apply = typmod_applier(sql_type, explicit=False)
     if apply is None:
         return base
