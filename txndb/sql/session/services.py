@@ -1,0 +1,121 @@
+"""What all sessions of a node share: the key space, catalogue leases, plan and syntax caches, clock and chance."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+from txndb.errors import FeatureNotSupportedError
+from txndb.sql.catalog.leases import CatalogLeases
+from txndb.sql.catalog.virtual import VirtualSchemas
+from txndb.sql.exec.executable import Executable
+from txndb.sql.exec.sequences import SequenceCache, sequence_functions
+from txndb.sql.parse import ast
+from txndb.txn.api import KV
+
+PLANS_KEPT: Final = 1024
+SYNTAX_KEPT: Final = 512
+SYNTAX_TEXT_MAX: Final = 2048
+
+RangeRow = tuple[int, bytes, bytes, int, Sequence[int]]
+"""(range id, start key, end key, leaseholder node, replica nodes)."""
+
+
+class Admin(Protocol):
+    """What SQL asks of the cluster beside reads and writes."""
+
+    async def split(self, key: bytes) -> None:
+        """Make `key` the start of a range; returns when it is."""
+
+    async def ranges(self, start: bytes, end: bytes) -> list[RangeRow]:
+        """The ranges that overlap [start, end), in key order."""
+
+
+class NoAdmin:
+    """Where there are no ranges (tests): the statements say so."""
+
+    async def split(self, key: bytes) -> None:
+        """Refused."""
+        raise FeatureNotSupportedError("this server has no ranges to split")
+
+    async def ranges(self, start: bytes, end: bytes) -> list[RangeRow]:
+        """None known."""
+        return []
+
+
+class Cache:
+    """A bounded map, least recently used out first."""
+
+    def __init__(self, kept: int) -> None:
+        self._kept = kept
+        self._entries: OrderedDict[Any, Any] = OrderedDict()
+
+    def get(self, key: Any) -> Any:
+        """The entry, or None."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            self._entries.move_to_end(key)
+        return entry
+
+    def put(self, key: Any, entry: Any) -> None:
+        """Add or replace one."""
+        self._entries[key] = entry
+        if len(self._entries) > self._kept:
+            self._entries.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._entries.clear()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+class SqlServices:
+    """One per node. `wall_us` is microseconds since the Unix epoch; chance is injected."""
+
+    def __init__(
+        self,
+        kv: KV,
+        leases: CatalogLeases,
+        *,
+        wall_us: Callable[[], int],
+        random: Callable[[], float],
+        random_bytes: Callable[[int], bytes],
+        virtual: VirtualSchemas | None = None,
+        admin: Admin | None = None,
+        server_version: str = "15.0 (txndb 0.1)",
+    ) -> None:
+        self.kv = kv
+        self.leases = leases
+        self.wall_us = wall_us
+        self.random = random
+        self.random_bytes = random_bytes
+        self.virtual = virtual if virtual is not None else VirtualSchemas()
+        for function in sequence_functions():
+            self.virtual.register_function(function)
+        self.admin: Admin = admin if admin is not None else NoAdmin()
+        self.server_version = server_version
+        self.sequences = SequenceCache(kv)
+        self.plans = Cache(PLANS_KEPT)
+        """(text, catalogue version, …) -> Executable."""
+        self.syntax = Cache(SYNTAX_KEPT)
+        """text -> list of statements."""
+        self.normalized = Cache(SYNTAX_KEPT)
+        """text -> its normal form."""
+        self.next_pid = 1
+
+    def parsed(self, sql: str) -> list[ast.Statement]:
+        """The statements of a text; short texts are kept."""
+        from txndb.sql.parse import parse
+
+        found: list[ast.Statement] | None = self.syntax.get(sql)
+        if found is None:
+            found = parse(sql)
+            if len(sql) <= SYNTAX_TEXT_MAX:
+                self.syntax.put(sql, found)
+        return found
+
+
+__all__ = ["Admin", "Cache", "Executable", "NoAdmin", "RangeRow", "SqlServices"]

@@ -1,0 +1,193 @@
+"""A session's transaction: what is open, its catalogue, its savepoints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from txndb.errors import InternalError, RetryError, sql_error
+from txndb.ids import Timestamp
+from txndb.sql.catalog.leases import Age, CatalogLease
+from txndb.sql.catalog.snapshot import Catalog
+from txndb.sql.session.services import SqlServices
+from txndb.txn.api import ReadView, Snapshot, Txn
+
+
+class SavepointMark:
+    """One SAVEPOINT: the write buffer's mark and what else it takes back."""
+
+    __slots__ = ("catalog", "garbage", "mark", "name", "settings")
+
+    def __init__(
+        self, name: str, mark: int, catalog: Catalog | None, garbage: int, settings: dict[str, str]
+    ) -> None:
+        self.name = name
+        self.mark = mark
+        self.catalog = catalog
+        self.garbage = garbage
+        self.settings = settings
+
+
+class Block:
+    """One open transaction, explicit or implicit. Read-only ones have a snapshot, others a `Txn`.
+
+    Invariants:
+    1. All statements use the catalogue of one lease, own DDL excepted (rule K6).
+    2. Once `dead` (a lock was lost) nothing but ROLLBACK is answered without 40001 or 25P02 (rule K7).
+    """
+
+    __slots__ = (
+        "catalog",
+        "dead",
+        "explicit",
+        "failed",
+        "garbage",
+        "lease",
+        "own_ddl",
+        "plans",
+        "savepoints",
+        "services",
+        "snapshot",
+        "start_settings",
+        "started",
+        "time_us",
+        "txn",
+        "view",
+    )
+
+    def __init__(
+        self,
+        services: SqlServices,
+        *,
+        explicit: bool,
+        read_only: bool = False,
+        age: Age | None = None,
+        at: Timestamp | None = None,
+        settings: dict[str, str] | None = None,
+    ) -> None:
+        self.services = services
+        self.explicit = explicit
+        self.failed = False
+        self.dead = False
+        self.started = False
+        """Whether a statement ran (SET TRANSACTION must come before)."""
+        self.lease: CatalogLease | None = None
+        self.catalog: Catalog | None = None
+        self.own_ddl = False
+        self.plans: dict[Any, Any] = {}
+        """Plans made under own DDL."""
+        self.savepoints: list[SavepointMark] = []
+        self.garbage: list[tuple[int, int]] = []
+        """Indexes whose data own DDL left without a descriptor."""
+        self.start_settings = dict(settings) if settings is not None else {}
+        self.txn: Txn | None = None
+        self.snapshot: Snapshot | None = None
+        self.time_us = 0
+        if read_only:
+            self.snapshot = services.kv.snapshot(at)
+            self.view: ReadView = self.snapshot
+        else:
+            self.txn = services.kv.begin(age)
+            self.view = self.txn
+
+    @property
+    def read_only(self) -> bool:
+        """Whether it cannot write."""
+        return self.txn is None
+
+    def write_txn(self, what: str) -> Txn:
+        """The transaction to write through; 25006 if it is read-only."""
+        if self.txn is None:
+            raise sql_error("25006", f"cannot execute {what} in a read-only transaction")
+        return self.txn
+
+    async def current_catalog(self, *, past: bool = False) -> Catalog:
+        """The catalogue to bind against: the lease's, or the private one after own DDL."""
+        if self.catalog is None:
+            leases = self.services.leases
+            age = self.txn.age if self.txn is not None else None
+            if past:
+                lease = await leases.acquire_at(self.view)
+            else:
+                held = leases.cached(age)
+                lease = held if held is not None else await leases.acquire(age, self.view)
+            self.lease = lease
+            self.catalog = lease.catalog
+            if self.txn is not None:
+                self.txn.limit_commit(lease.not_before, lease.not_after)
+        return self.catalog
+
+    def check_lease(self) -> None:
+        """A snapshot's timestamp must lie within its lease (rules D1, S2)."""
+        if self.snapshot is None or self.lease is None:
+            return
+        at = self.snapshot.timestamp
+        if at is not None and not self.lease.not_before <= at <= self.lease.not_after:
+            raise RetryError("the catalogue changed while the statement ran")
+
+    def release(self) -> None:
+        """Give the lease back."""
+        if self.lease is not None:
+            used = self.snapshot.timestamp if self.snapshot is not None else None
+            self.services.leases.release(self.lease, used if used is not None else Timestamp(0))
+            self.lease = None
+
+    async def commit(self) -> None:
+        """Commit; DDL revokes the leases first, as its last step (rule D2)."""
+        try:
+            if self.txn is not None:
+                if self.own_ddl:
+                    await self.services.leases.revoke(self.txn, self.txn.age)
+                await self.txn.commit()
+        finally:
+            self.release()
+
+    async def rollback(self) -> None:
+        """Drop it."""
+        try:
+            if self.txn is not None:
+                await self.txn.rollback()
+        finally:
+            self.release()
+
+    # --- savepoints
+
+    def savepoint(self, name: str, settings: dict[str, str]) -> None:
+        """SAVEPOINT."""
+        mark = self.txn.savepoint() if self.txn is not None else 0
+        self.savepoints.append(SavepointMark(name, mark, self.catalog, len(self.garbage), dict(settings)))
+
+    def _find(self, name: str) -> int:
+        for i in range(len(self.savepoints) - 1, -1, -1):
+            if self.savepoints[i].name == name:
+                return i
+        raise sql_error("3B001", f'savepoint "{name}" does not exist')
+
+    def release_savepoint(self, name: str) -> None:
+        """RELEASE SAVEPOINT."""
+        del self.savepoints[self._find(name) :]
+
+    def rollback_to(self, name: str) -> dict[str, str]:
+        """ROLLBACK TO SAVEPOINT; the settings as they were. Locks are kept (rule K2)."""
+        if self.dead:
+            raise sql_error("25P02", "current transaction is aborted, commands ignored until end of transaction block")
+        at = self._find(name)
+        found = self.savepoints[at]
+        del self.savepoints[at + 1 :]
+        if self.txn is not None:
+            self.txn.rollback_to(found.mark)
+        if found.catalog is not None:
+            self.catalog = found.catalog
+        elif self.lease is not None:
+            self.catalog = self.lease.catalog
+        del self.garbage[found.garbage :]
+        self.plans.clear()
+        self.failed = False
+        return found.settings
+
+    def set_catalog(self, catalog: Catalog) -> None:
+        """Own DDL changed the catalogue."""
+        if self.txn is None:
+            raise InternalError("DDL in a read-only transaction")
+        self.catalog = catalog
+        self.own_ddl = True
+        self.plans.clear()

@@ -1,0 +1,488 @@
+"""Statements that are not planned: transaction control, settings, DDL, prepared statements, COPY, EXPLAIN, SHOW."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from txndb.errors import FeatureNotSupportedError, InternalError, RetryError, sql_error
+from txndb.sql.catalog.names import quote_identifier
+from txndb.sql.exec import ddl
+from txndb.sql.parse import ast
+from txndb.sql.plan.explain import explain
+from txndb.sql.session.api import ColumnInfo, Result
+from txndb.sql.session.asof import as_of_timestamp
+from txndb.sql.session.settings import display_name
+from txndb.sql.session.source import Source
+from txndb.sql.session.transactions import Block
+
+if TYPE_CHECKING:
+    from txndb.sql.session.session import Session
+
+Handler = Callable[["Session", Any, Source, Sequence[object], "Block | None"], Awaitable[Result]]
+_TEXT = 25
+_INT8 = 20
+
+
+def _text_columns(*names: str) -> tuple[ColumnInfo, ...]:
+    return tuple(ColumnInfo(name, _TEXT) for name in names)
+
+
+async def run_utility(
+    session: Session, node: ast.Statement, source: Source, params: Sequence[object], block: Block | None
+) -> Result:
+    """Run one; `block` is the open transaction, if any."""
+    handler = _HANDLERS.get(type(node))
+    if handler is None:
+        raise FeatureNotSupportedError(f"{type(node).__name__} is not supported", position=node.pos)
+    return await handler(session, node, source, params, block)
+
+
+def utility_columns(session: Session, node: ast.Statement) -> tuple[ColumnInfo, ...] | None:
+    """The result columns of a statement that is not planned, for Describe."""
+    match node:
+        case ast.ShowParameter(name="all"):
+            return _text_columns("name", "setting", "description")
+        case ast.ShowParameter():
+            return _text_columns(display_name(node.name))
+        case ast.Explain():
+            return _text_columns("QUERY PLAN")
+        case ast.ShowRanges():
+            return _RANGES_COLUMNS
+        case ast.ShowObjects():
+            return _objects_columns(node)
+        case ast.Execute():
+            found = session.sql_prepared.get(node.name) or session.prepared.get(node.name)
+            return found.columns if found is not None else None
+        case ast.FetchCursor():
+            portal = session.portals.get(node.name)
+            return portal.columns if portal is not None else None
+    return None
+
+
+# --- transaction control
+
+
+def _mode_block(session: Session, modes: ast.TransactionModes, params: Sequence[object]) -> Block:
+    read_only = modes.read_only
+    if read_only is None:
+        read_only = session.settings.get("default_transaction_read_only") == "on"
+    at = None
+    if modes.as_of is not None:
+        at = as_of_timestamp(session, modes.as_of, params)
+        read_only = True
+    age, session.kept_age = session.kept_age, None
+    return Block(
+        session.services,
+        explicit=True,
+        read_only=read_only,
+        age=None if read_only else age,
+        at=at,
+        settings=session.settings.values,
+    )
+
+
+async def _begin(session: Session, node: ast.Begin, _s: Source, params: Any, block: Block | None) -> Result:
+    tag = "START TRANSACTION" if node.start else "BEGIN"
+    if block is not None and block is session.block:
+        session.notice("WARNING", "25001", "there is already a transaction in progress")
+        return Result(tag)
+    if block is not None:
+        block.explicit = True
+        session.block, session.implicit = block, None
+        return Result(tag)
+    session.block = _mode_block(session, node.modes, params)
+    if session.block.snapshot is not None and session.block.snapshot.timestamp is not None:
+        await session.block.current_catalog(past=True)
+    return Result(tag)
+
+
+def _end(session: Session, *, keep_settings: bool) -> Block:
+    block = session.block
+    if block is None:
+        raise InternalError("no transaction block to end")
+    session.block = None
+    session.end_portals()
+    if not keep_settings:
+        session.settings.values = dict(block.start_settings)
+    local = session.local_settings
+    for name, value in local.items():
+        if value is None:
+            session.settings.values.pop(name, None)
+        else:
+            session.settings.values[name] = value
+    session.local_settings = {}
+    if local or not keep_settings:
+        session.settings_changed()
+    return block
+
+
+async def _commit(session: Session, node: ast.Commit, _s: Source, _p: Any, block: Block | None) -> Result:
+    if session.block is None:
+        if session.implicit is not None:
+            await session.sync()
+        session.notice("WARNING", "25P01", "there is no transaction in progress")
+        return Result("COMMIT")
+    failed = session.block.failed
+    ended = _end(session, keep_settings=not failed)
+    if failed:
+        await ended.rollback()
+        return Result("ROLLBACK")
+    try:
+        await session._commit(ended)
+    except RetryError:
+        if ended.txn is not None:
+            session.kept_age = ended.txn.age
+        await ended.rollback()
+        raise
+    if node.chain:
+        session.block = Block(session.services, explicit=True, settings=session.settings.values)
+    return Result("COMMIT")
+
+
+async def _rollback(session: Session, node: ast.Rollback, _s: Source, _p: Any, block: Block | None) -> Result:
+    if session.block is None:
+        session.notice("WARNING", "25P01", "there is no transaction in progress")
+        return Result("ROLLBACK")
+    ended = _end(session, keep_settings=False)
+    await ended.rollback()
+    if node.chain:
+        session.block = Block(session.services, explicit=True, settings=session.settings.values)
+    return Result("ROLLBACK")
+
+
+def _in_block(block: Block | None, session: Session, what: str) -> Block:
+    if block is None or session.block is None:
+        raise sql_error("25P01", f"{what} can only be used in transaction blocks")
+    return block
+
+
+async def _savepoint(session: Session, node: ast.Savepoint, _s: Source, _p: Any, block: Block | None) -> Result:
+    _in_block(block, session, "SAVEPOINT").savepoint(node.name, session.settings.values)
+    return Result("SAVEPOINT")
+
+
+async def _release(session: Session, node: ast.Release, _s: Source, _p: Any, block: Block | None) -> Result:
+    _in_block(block, session, "RELEASE SAVEPOINT").release_savepoint(node.name)
+    return Result("RELEASE")
+
+
+async def _rollback_to(session: Session, node: ast.RollbackTo, _s: Source, _p: Any, block: Block | None) -> Result:
+    found = _in_block(block, session, "ROLLBACK TO SAVEPOINT")
+    session.settings.values = dict(found.rollback_to(node.name))
+    session.settings_changed()
+    return Result("ROLLBACK")
+
+
+async def _set_transaction(
+    session: Session, node: ast.SetTransaction, _s: Source, params: Any, block: Block | None
+) -> Result:
+    modes = node.modes
+    if node.session:
+        if modes.read_only is not None:
+            session.settings.set("default_transaction_read_only", "on" if modes.read_only else "off")
+            session.settings_changed()
+        return Result("SET")
+    if session.block is None:
+        session.notice("WARNING", "25P01", "SET TRANSACTION can only be used in transaction blocks")
+        return Result("SET")
+    if modes.read_only is not None or modes.as_of is not None:
+        if session.block.started:
+            raise sql_error("25001", "transaction read-write mode must be set before any query")
+        old = session.block
+        session.block = _mode_block(session, modes, params)
+        session.block.start_settings = old.start_settings
+        await old.rollback()
+    return Result("SET")
+
+
+# --- settings
+
+
+async def _set(session: Session, node: ast.SetParameter, _s: Source, _p: Any, block: Block | None) -> Result:
+    name = node.name
+    value = _set_value(node)
+    if node.local:
+        if session.block is None:
+            session.notice("WARNING", "25P01", "SET LOCAL can only be used in transaction blocks")
+            return Result("SET")
+        session.local_settings.setdefault(name, session.settings.values.get(name))
+    else:
+        session.local_settings.pop(name, None)
+    if name in ("transaction_read_only", "transaction_isolation", "transaction_deferrable"):
+        session.settings.check(name, value or "")
+        return Result("SET")
+    session.settings.set(name, value)
+    session.settings_changed()
+    return Result("SET")
+
+
+def _set_value(node: ast.SetParameter) -> str | None:
+    if not node.values:
+        return None
+    if node.name == "search_path":
+        return ", ".join(quote_identifier(v) for v in node.values)
+    return ", ".join(node.values)
+
+
+async def _reset(session: Session, node: ast.ResetParameter, _s: Source, _p: Any, _b: Any) -> Result:
+    if node.name is None:
+        session.settings.reset_all()
+    else:
+        session.settings.set(node.name, None)
+    session.settings_changed()
+    return Result("RESET")
+
+
+async def _show(session: Session, node: ast.ShowParameter, _s: Source, _p: Any, block: Block | None) -> Result:
+    if node.name == "all":
+        rows: list[tuple[Any, ...]] = [(n, v, "") for n, v in session.settings.all()]
+        return Result("SHOW", _text_columns("name", "setting", "description"), rows)
+    value = session.settings.show(node.name)
+    if node.name == "transaction_read_only" and block is not None:
+        value = "on" if block.read_only else "off"
+    if node.name == "server_version":
+        value = session.services.server_version
+    return Result("SHOW", _text_columns(display_name(node.name)), [(value,)])
+
+
+# --- DDL
+
+
+async def _ddl(session: Session, node: ast.Statement, source: Source, _p: Any, block: Block | None) -> Result:
+    if block is not None:
+        return await _ddl_in(session, node, source, block)
+    return await session.autocommit(lambda own: _ddl_in(session, node, source, own))
+
+
+async def _ddl_in(session: Session, node: ast.Statement, source: Source, block: Block) -> Result:
+    txn = block.write_txn(_WORDS.get(type(node), "DDL"))
+    block.started = True
+    catalog = await block.current_catalog()
+    x = session.context_of(block, catalog, ())
+    context = ddl.DdlContext(session.services.kv, txn, x, session.info, session.services.virtual, session.env)
+    outcome = await ddl.run_ddl(context, node)
+    for severity, code, message in outcome.notices:
+        session.notice(severity, code, message)
+    if outcome.catalog is not None:
+        block.set_catalog(outcome.catalog)
+        block.garbage += outcome.garbage
+    return Result(outcome.tag)
+
+
+_WORDS: dict[type, str] = {
+    ast.CreateTable: "CREATE TABLE",
+    ast.CreateIndex: "CREATE INDEX",
+    ast.Drop: "DROP",
+    ast.AlterTable: "ALTER TABLE",
+    ast.Truncate: "TRUNCATE TABLE",
+    ast.CreateDatabase: "CREATE DATABASE",
+}
+
+
+async def _alter(session: Session, node: ast.AlterTable, source: Source, p: Any, block: Block | None) -> Result:
+    splits = [a for a in node.actions if isinstance(a, ast.SplitAt)]
+    if not splits:
+        return await _ddl(session, node, source, p, block)
+    if len(splits) != len(node.actions):
+        raise FeatureNotSupportedError("SPLIT AT cannot be combined with other actions", position=node.pos)
+    used = block if block is not None else Block(session.services, explicit=False, read_only=True)
+    try:
+        catalog = await used.current_catalog()
+        x = session.context_of(used, catalog, p)
+        keys = ddl.split_keys(catalog, session.info, session.services.virtual, node, x)
+    finally:
+        if block is None:
+            used.release()
+    for key in keys:
+        await session.services.admin.split(key)
+    return Result("ALTER TABLE" if node.kind == "TABLE" else "ALTER INDEX")
+
+
+async def _vacuum(session: Session, node: Any, _s: Source, _p: Any, block: Block | None) -> Result:
+    vacuum = isinstance(node, ast.Vacuum)
+    if vacuum and session.block is not None:
+        raise sql_error("25001", "VACUUM cannot run inside a transaction block")
+    used = block if block is not None else Block(session.services, explicit=False, read_only=True)
+    try:
+        catalog = await used.current_catalog()
+        for target in node.targets:
+            ddl.find_table(catalog, session.info, target.table)
+    finally:
+        if block is None:
+            used.release()
+    if vacuum and block is None:
+        await ddl.collect_garbage(session.services.kv)
+    return Result("VACUUM" if vacuum else "ANALYZE")
+
+
+# --- EXPLAIN and SHOW
+
+
+async def _explain(
+    session: Session, node: ast.Explain, source: Source, params: Any, block: Block | None
+) -> Result:
+    inner = node.statement
+    if not isinstance(inner, ast.Query | ast.Insert | ast.Update | ast.Delete):
+        raise FeatureNotSupportedError("EXPLAIN of this statement is not supported", position=inner.pos)
+    options = {o.name: (o.value or "on").lower() for o in node.options}
+    if options.get("format", "text") != "text":
+        raise FeatureNotSupportedError(f"EXPLAIN (FORMAT {options['format']}) is not supported", position=node.pos)
+    used = block if block is not None else Block(session.services, explicit=False, read_only=True)
+    wrapped = Source(f"EXPLAINED {source.text}", node=inner)
+    wrapped.param_types = source.param_types
+    try:
+        catalog = await used.current_catalog()
+        found = session.executable(catalog, wrapped, used)
+    finally:
+        if block is None:
+            used.release()
+    lines = explain(found.plan)
+    if node.analyze or options.get("analyze") in ("on", "true"):
+        run = Source(f"EXPLAINED {source.text}", node=inner)
+        run.param_types = source.param_types
+        before = session.services.wall_us()
+        result = await session.run_source(run, params, block)
+        spent_us = session.services.wall_us() - before
+        lines = [*lines, f"Rows: {result.tag.split()[-1]}", f"Execution Time: {spent_us / 1000:.3f} ms"]
+    return Result("EXPLAIN", _text_columns("QUERY PLAN"), [(line,) for line in lines])
+
+
+_RANGES_COLUMNS = (
+    ColumnInfo("range_id", _INT8),
+    ColumnInfo("start_key", _TEXT),
+    ColumnInfo("end_key", _TEXT),
+    ColumnInfo("leaseholder", _INT8),
+    ColumnInfo("replicas", _TEXT),
+)
+
+
+async def _show_ranges(session: Session, node: ast.ShowRanges, _s: Source, _p: Any, block: Block | None) -> Result:
+    used = block if block is not None else Block(session.services, explicit=False, read_only=True)
+    try:
+        catalog = await used.current_catalog()
+    finally:
+        if block is None:
+            used.release()
+    table, start, end = ddl.span_of(catalog, session.info, node.name, node.kind)
+    rows: list[tuple[Any, ...]] = []
+    for range_id, low, high, leader, replicas in await session.services.admin.ranges(start, end):
+        names = "{" + ",".join(str(r) for r in replicas) + "}"
+        rows.append(
+            (range_id, ddl.key_text(catalog, table, low), ddl.key_text(catalog, table, high), leader, names)
+        )
+    return Result(f"SHOW {len(rows)}", _RANGES_COLUMNS, rows)
+
+
+def _objects_columns(node: ast.ShowObjects) -> tuple[ColumnInfo, ...]:
+    names = {
+        "TABLES": ("schema_name", "table_name", "type"),
+        "DATABASES": ("database_name",),
+        "SCHEMAS": ("schema_name",),
+        "COLUMNS": ("column_name", "data_type", "is_nullable", "column_default"),
+        "INDEXES": ("table_name", "index_name", "columns", "unique"),
+    }[node.kind]
+    return _text_columns(*names)
+
+
+async def _show_objects(session: Session, node: ast.ShowObjects, _s: Source, _p: Any, block: Block | None) -> Result:
+    used = block if block is not None else Block(session.services, explicit=False, read_only=True)
+    try:
+        catalog = await used.current_catalog()
+    finally:
+        if block is None:
+            used.release()
+    rows = ddl.object_rows(catalog, session.info, node)
+    return Result(f"SHOW {len(rows)}", _objects_columns(node), rows)
+
+
+# --- prepared statements
+
+
+async def _prepare(session: Session, node: ast.Prepare, source: Source, _p: Any, block: Block | None) -> Result:
+    from txndb.sql.plan.coerce import resolve_type_name
+    from txndb.sql.session.session import PreparedStatement
+
+    if node.name in session.sql_prepared:
+        raise sql_error("42P05", f'prepared statement "{node.name}" already exists')
+    given = tuple(resolve_type_name(None, t) for t in node.types)  # type: ignore[arg-type]
+    inner = Source(f"PREPARED {source.text}", node=node.statement)
+    inner.param_types = given
+    inner.kinds = tuple(t.oid for t in given)
+    session.sql_prepared[node.name] = await session.describe(PreparedStatement(node.name, inner))
+    return Result("PREPARE")
+
+
+async def _execute(session: Session, node: ast.Execute, source: Source, params: Any, block: Block | None) -> Result:
+    found = session.sql_prepared.get(node.name) or session.prepared.get(node.name)
+    if found is None:
+        raise sql_error("26000", f'prepared statement "{node.name}" does not exist', position=node.pos)
+    if len(node.args) != len(found.param_types):
+        raise sql_error(
+            "42601",
+            f'wrong number of parameters for prepared statement "{node.name}"',
+            detail=f"Expected {len(found.param_types)} parameters but got {len(node.args)}.",
+            position=node.pos,
+        )
+    values = session.constants(node.args, found.param_types, params)
+    return await session.run_source(found.source, values, block)
+
+
+async def _deallocate(session: Session, node: ast.Deallocate, _s: Source, _p: Any, _b: Any) -> Result:
+    if node.name is None:
+        session.sql_prepared.clear()
+        session.prepared.clear()
+        return Result("DEALLOCATE ALL")
+    if session.sql_prepared.pop(node.name, None) is None and session.prepared.pop(node.name, None) is None:
+        raise sql_error("26000", f'prepared statement "{node.name}" does not exist')
+    return Result("DEALLOCATE")
+
+
+async def _discard(session: Session, node: ast.Discard, _s: Source, _p: Any, block: Block | None) -> Result:
+    if node.target == "ALL":
+        if session.block is not None:
+            raise sql_error("25001", "DISCARD ALL cannot run inside a transaction block")
+        session.sql_prepared.clear()
+        session.prepared.clear()
+        session.end_portals()
+        session.settings.reset_all()
+        session.settings_changed()
+    if node.target in ("ALL", "SEQUENCES"):
+        session.sequences.reset()
+    return Result(f"DISCARD {node.target}")
+
+
+async def _copy(session: Session, node: ast.Copy, source: Source, params: Any, block: Block | None) -> Result:
+    from txndb.sql.session.copy import start_copy
+
+    return await start_copy(session, node, block)
+
+
+_HANDLERS: dict[type, Handler] = {
+    ast.Begin: _begin,
+    ast.Commit: _commit,
+    ast.Rollback: _rollback,
+    ast.Savepoint: _savepoint,
+    ast.Release: _release,
+    ast.RollbackTo: _rollback_to,
+    ast.SetTransaction: _set_transaction,
+    ast.SetParameter: _set,
+    ast.ResetParameter: _reset,
+    ast.ShowParameter: _show,
+    ast.CreateTable: _ddl,
+    ast.CreateIndex: _ddl,
+    ast.Drop: _ddl,
+    ast.CreateDatabase: _ddl,
+    ast.Truncate: _ddl,
+    ast.AlterTable: _alter,
+    ast.Vacuum: _vacuum,
+    ast.Analyze: _vacuum,
+    ast.Explain: _explain,
+    ast.ShowRanges: _show_ranges,
+    ast.ShowObjects: _show_objects,
+    ast.Prepare: _prepare,
+    ast.Execute: _execute,
+    ast.Deallocate: _deallocate,
+    ast.Discard: _discard,
+    ast.Copy: _copy,
+}
