@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from tests.pgwire.fakesession import FakeSession, FakeTypes
 from txndb.errors import sql_error
+from txndb.server.main import new_event_loop
 from txndb.server.pg import PgServer
 
 T = TypeVar("T")
@@ -23,7 +24,7 @@ class Serving:
         self.sessions: list[FakeSession] = []
         self.server = PgServer(self._new_session, types=FakeTypes(), **options)
         self.port = 0
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="serving")
         self._thread.start()
 

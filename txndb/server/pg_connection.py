@@ -203,13 +203,13 @@ class PgConnection(asyncio.Protocol):
     async def _next(self) -> Any:
         queue = self._queue
         while not queue:
+            if self._gone:
+                raise _GoneError
             self._queued_bytes = 0
             if self._reading_paused:
                 self._reading_paused = False
                 assert self._transport is not None
                 self._transport.resume_reading()
-            if self._gone:
-                raise _GoneError
             if self._leaving and (self._session is None or self._session.status == "I"):
                 self._out.append(
                     error_response(
