@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from txndb.encoding import keys
@@ -59,6 +59,7 @@ def _schema_and_rows(draw: st.DrawFn) -> tuple[tuple[str, ...], tuple[bool, ...]
     return kinds, descending, draw(st.lists(row, min_size=2, max_size=5))
 
 
+@settings(deadline=None)
 @given(_schema_and_rows())
 @example((("float",), (False,), [(0.0,), (-0.0,)]))
 @example((("decimal",), (True,), [(Decimal("1.0"),), (Decimal("1.00"),)]))
@@ -75,6 +76,7 @@ def test_order_of_bytes_is_order_of_tuples(
             assert x == y or not y.startswith(x)
 
 
+@settings(deadline=None)
 @given(_schema_and_rows())
 def test_round_trip_and_interpreted_encoder_agree(
     case: tuple[tuple[str, ...], tuple[bool, ...], list[tuple[Any, ...]]],
@@ -91,6 +93,7 @@ def test_round_trip_and_interpreted_encoder_agree(
         assert keys.decode_key(data, descending, 2) == back or any(value != value for value in back)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.none() | VALUES["int"], st.none() | VALUES["str"]), min_size=2, max_size=6))
 def test_a_shorter_key_is_a_prefix_and_bounds_its_span(rows: list[tuple[Any, ...]]) -> None:
     short, full = keys.key_encoder(("int",)), keys.key_encoder(("int", "str"))
@@ -112,6 +115,7 @@ def test_integers_outside_64_bits_and_short_uuids_are_refused() -> None:
         keys.key_encoder(("jsonb",))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=12), st.booleans())
 def test_decoding_arbitrary_bytes_ends_in_a_value_or_a_value_error(data: bytes, desc: bool) -> None:
     try:
@@ -127,6 +131,7 @@ USER_KEYS = st.binary(max_size=4) | st.lists(st.sampled_from([0, 1, 2, 0xFE]), m
 STAMPS = st.integers(0, keys.TIMESTAMP_MAX) | st.integers(0, 3)
 
 
+@settings(deadline=None)
 @given(USER_KEYS, STAMPS, USER_KEYS, STAMPS)
 def test_versions_of_different_keys_never_interleave(a: bytes, ts_a: int, b: bytes, ts_b: int) -> None:
     x, y = keys.data_key(a, ts_a), keys.data_key(b, ts_b)
@@ -134,6 +139,7 @@ def test_versions_of_different_keys_never_interleave(a: bytes, ts_a: int, b: byt
     assert keys.decode_data_key(x) == (a, ts_a)
 
 
+@settings(deadline=None)
 @given(USER_KEYS, USER_KEYS, USER_KEYS, STAMPS, st.binary(max_size=3))
 def test_spans_hold_exactly_their_keys(key: bytes, start: bytes, end: bytes, ts: int, suffix: bytes) -> None:
     low, high = keys.data_span(start, end)
@@ -171,6 +177,7 @@ def test_the_key_space_is_divided_as_documented() -> None:
     assert keys.decode_table_prefix(keys.META) is None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=4), st.binary(max_size=5))
 def test_prefix_end_is_the_first_key_after_the_prefix(prefix: bytes, key: bytes) -> None:
     if prefix.strip(b"\xff"):

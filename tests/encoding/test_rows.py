@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from txndb.encoding.rows import row_codec
@@ -29,6 +29,7 @@ def _typed_row(draw: st.DrawFn) -> tuple[list[str], tuple[Any, ...]]:
     return kinds, tuple(draw(st.none() | VALUES[kind]) for kind in kinds)
 
 
+@settings(deadline=None)
 @given(_typed_row())
 def test_round_trip(case: tuple[list[str], tuple[Any, ...]]) -> None:
     kinds, row = case
@@ -44,6 +45,7 @@ def test_the_scale_of_a_decimal_and_its_nan_survive() -> None:
     assert str(one) == "1.500" and nan.is_nan()
 
 
+@settings(deadline=None)
 @given(_typed_row(), st.integers(0, 6))
 def test_short_rows_are_filled_with_the_missing_values(
     case: tuple[list[str], tuple[Any, ...]], length: int

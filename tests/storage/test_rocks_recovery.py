@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 
 from txndb.storage.engine import WriteBatch
-from txndb.storage.rocks import RocksEngine
+from txndb.storage.rocks import FORCED_FLUSH_BYTES, RocksEngine
 
 
 def _write(engine: RocksEngine, number: int) -> None:
@@ -63,6 +63,26 @@ def test_p3_a_torn_log_leaves_a_prefix_of_the_batches(tmp_path: Path) -> None:
             found.add(count)
     engine.close()
     assert len(found) > 8
+
+
+def test_p3_a_write_that_fills_the_buffer_is_synced_before_the_memtable_is_switched(tmp_path: Path) -> None:
+    """Nobody called `flush_memtables`: the write did, and everything in the old log is durable."""
+    source = tmp_path / "db"
+    engine = RocksEngine(str(source))
+    big = WriteBatch()
+    for number in range(2 + FORCED_FLUSH_BYTES // 1_000_000):
+        big.put(b"big/%03d" % number, bytes(1_000_000))
+    _write(engine, 1)
+    engine.write(big)
+    assert not engine.needs_flush()
+    while len(list(source.glob("*.log"))) > 1:
+        os.sched_yield()
+    _write(engine, 2)
+    copy = tmp_path / "copy"
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("LOCK"))
+    os.truncate(_newest_log(copy), 0)
+    assert _batches(copy) == 1
+    engine.close()
 
 
 def test_p3_writes_between_sync_and_flush_are_synced_before_the_switch(tmp_path: Path) -> None:

@@ -69,6 +69,8 @@ class _Inode:
     def crash(self, rng: Random) -> None:
         """Keep, lose or tear each page that the medium does not have."""
         medium = self.medium
+        if not self.dirty and not self.lost and len(self.cache) == len(medium):
+            return
         if len(self.cache) > len(medium) and rng.random() < 0.5:
             medium.extend(bytes(len(self.cache) - len(medium)))
         for page in (*self.lost, *self.dirty):

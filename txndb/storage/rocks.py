@@ -6,7 +6,8 @@ within one log file, so a memtable may be switched only when everything written 
 
 Invariants
 1. The memtable is switched by `flush_memtables` alone, under a lock that holds writes off between the sync and the
-   switch. The write buffer is four times larger than the size at which `needs_flush` asks, so that it never fills.
+   switch. The write buffer is four times larger than the size at which `needs_flush` asks; should the owner not keep
+   up, or one batch be as large, the write itself syncs and switches before RocksDB would at the next one.
 2. One column family, RocksDB's log always on; recovery yields a prefix of the batches.
 3. A failed write or sync raises `StoreError` and poisons the engine: the process must end (rule P1).
 4. An iterator pins its view when it is made; `Snapshot` is not used (its iterators do not honour it).
@@ -40,6 +41,7 @@ from txndb.storage.engine import DELETE, PUT, WriteBatch
 BLOCK_CACHE_BYTES: Final = 16 * 1024 * 1024
 FLUSH_BYTES: Final = 16 * 1024 * 1024
 WRITE_BUFFER_BYTES: Final = 4 * FLUSH_BYTES
+FORCED_FLUSH_BYTES: Final = 5 * FLUSH_BYTES // 2
 OP_OVERHEAD_BYTES: Final = 48
 """What a memtable entry takes beside key and value (skip list node, sequence number), roughly."""
 APPROXIMATE_PAIRS_MAX: Final = 10_000
@@ -102,6 +104,8 @@ class RocksEngine:
                 raise self._poison("a write", error) from error
             self._writes += 1
             self._unflushed_bytes += batch.bytes + OP_OVERHEAD_BYTES * len(batch.ops)
+            if self._unflushed_bytes >= FORCED_FLUSH_BYTES:
+                self._switch_memtable()
 
     def sync(self) -> None:
         if self._failed:
@@ -119,12 +123,16 @@ class RocksEngine:
         """Switch the memtable; RocksDB writes it out in the background. Holds writes off for the (small) rest of the
         sync, so the caller calls `sync()` just before."""
         with self._lock:
-            self.sync()
-            try:
-                self._db.flush(False)
-            except Exception as error:  # the binding raises plain Exception
-                raise self._poison("a memtable flush", error) from error
-            self._unflushed_bytes = 0
+            self._switch_memtable()
+
+    def _switch_memtable(self) -> None:
+        """Sync, then switch; the caller holds the lock, so that no write comes between (P3)."""
+        self.sync()
+        try:
+            self._db.flush(False)
+        except Exception as error:  # the binding raises plain Exception
+            raise self._poison("a memtable flush", error) from error
+        self._unflushed_bytes = 0
 
     def needs_flush(self) -> bool:
         return self._unflushed_bytes >= FLUSH_BYTES

@@ -237,6 +237,8 @@ class RaftLog:
             raise InternalError(
                 f"range {range_id}: replica {replica.replica_id} must be buried before {replica_id}"
             )
+        if replica is not None:
+            replica.dead = True  # it never recorded anything; a handle to it must not begin to
         replica = self._replicas[range_id] = self._make_replica(range_id, replica_id)
         return replica
 
