@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -22,15 +23,23 @@ def run_demo(
     """The whole command; whether the demo was ok."""
     from txndb.server.localcluster import LocalCluster
 
-    with tempfile.TemporaryDirectory(prefix="txndb-demo-") as directory:
-        if not as_json:
-            click.echo(f"Starting {nodes} node{'s' if nodes > 1 else ''} …")
-        with LocalCluster(Path(directory), nodes) as cluster:
+    directory = Path(tempfile.mkdtemp(prefix="txndb-demo-"))
+    if not as_json:
+        click.echo(f"Starting {nodes} node{'s' if nodes > 1 else ''} …")
+    ok = False
+    try:
+        with LocalCluster(directory, nodes) as cluster:
             result = _run(cluster, seconds, kill and nodes > 1, as_json)
             _report(result, as_json)
+            ok = result.ok
             if not as_json:
                 _afterwards(ctx, cluster.nodes[0].url, execute)
-    return result.ok
+    finally:
+        if ok:
+            shutil.rmtree(directory)
+        else:
+            click.echo(f"The nodes' data and logs are kept in {directory}", err=True)
+    return ok
 
 
 def _run(cluster: LocalCluster, seconds: float, kill: bool, as_json: bool) -> DemoResult:
