@@ -98,7 +98,11 @@ class KvSession:
             await txn.rollback()
         elif txn is not None:
             self._age = txn.age
-            await txn.commit()
+            try:
+                await txn.commit()
+            except TxndbError:
+                await txn.rollback()
+                raise
             self._age = None
         return ToyResult(word, [])
 
@@ -161,7 +165,9 @@ async def _select_all(view: ReadView, match: re.Match[str], params: tuple[Any, .
 async def _select_row(view: ReadView, match: re.Match[str], params: tuple[Any, ...]) -> ToyResult:
     lock = Lock.EXCLUSIVE if match[3] else Lock.SHARED
     row = await _row(view, match[2], params[0], lock)
-    return ToyResult("SELECT", [tuple(row[1:])] if row is not None else [])
+    if row is None:
+        return ToyResult("SELECT", [])
+    return ToyResult("SELECT", [tuple(row[1:]) if "," in match[1] else (row[-1],)])
 
 
 async def _select_by_entry(view: ReadView, match: re.Match[str], params: tuple[Any, ...]) -> ToyResult:

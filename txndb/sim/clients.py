@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 from txndb.errors import OutcomeUnknownError, RetryError, TxndbError
 from txndb.sim.history import History
 from txndb.sim.host import QueryResult, SimHost, SqlSession
-from txndb.sim.loop import VirtualLoop
+from txndb.sim.loop import VirtualLoop, stack_of
 
 T = TypeVar("T")
 _ATTEMPTS_MAX: Final = 30
@@ -103,7 +103,7 @@ class SimConnection:
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
         if error is not None and not isinstance(error, TxndbError):
             where = f"n{self._host.machine}: a statement raised"
-            self._loop.problems.append(f"{where} {type(error).__name__}: {error}\n{_stack(error)}")
+            self._loop.problems.append(f"{where} {type(error).__name__}: {error}\n{stack_of(error)}")
             error = ConnectionLostError("internal error")
         result = None if error is not None else done.result()
         self._loop.call_at_us(self._loop.now_us + _WIRE_US, _settle, answer, error, result, context=_NOWHERE)
@@ -135,17 +135,6 @@ def _settle(answer: asyncio.Future[Any], error: BaseException | None, result: An
         answer.set_exception(error)
     else:
         answer.set_result(result)
-
-
-def _stack(error: BaseException) -> str:
-    """Where an unexpected error came from, innermost last."""
-    lines = []
-    trace = error.__traceback__
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        lines.append(f"  {code.co_filename.rpartition('txndb/')[2]}:{trace.tb_lineno} {code.co_name}")
-        trace = trace.tb_next
-    return "\n".join(lines[-12:])
 
 
 class Client:

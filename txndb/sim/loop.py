@@ -222,9 +222,8 @@ class VirtualLoop(base_events.BaseEventLoop):
         """Errors nobody took, such as a task's exception never retrieved: recorded as problems."""
         if not self._buried:
             error = context.get("exception")
-            cause = f": {type(error).__name__}: {error}" if error is not None else ""
-            where = context.get("task") or context.get("future") or ""
-            self.problems.append(f"{context.get('message')}{cause} {where}")
+            cause = f": {type(error).__name__}: {error}\n{stack_of(error)}" if error is not None else ""
+            self.problems.append(f"{context.get('message')}{cause}")
 
     def run_in_executor(  # type: ignore[override]
         self, executor: object, func: Callable[..., Any], *args: Any
@@ -368,3 +367,14 @@ class _Closer:
 
 def _ignore_unraisable(unraisable: Any) -> None:
     """What code of dead processes raises while it is thrown away is of no interest."""
+
+
+def stack_of(error: BaseException) -> str:
+    """Where an unexpected error came from, innermost last."""
+    lines = []
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        lines.append(f"  {code.co_filename.rpartition('txndb/')[2]}:{trace.tb_lineno} {code.co_name}")
+        trace = trace.tb_next
+    return "\n".join(lines[-12:])

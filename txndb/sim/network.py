@@ -30,7 +30,7 @@ import msgspec
 from txndb.cluster.body import Receiver
 from txndb.errors import TxndbError, UnavailableError
 from txndb.ids import NodeId
-from txndb.sim.loop import Incarnation, VirtualLoop
+from txndb.sim.loop import Incarnation, VirtualLoop, stack_of
 from txndb.sim.trace import Trace
 
 Link = tuple[int, int]
@@ -397,7 +397,7 @@ class SimTransport:
             error = done.exception()
             if error is not None and not isinstance(error, TxndbError):
                 network.loop.problems.append(
-                    f"node {self.node}: {what} raised {type(error).__name__}: {error}"
+                    f"node {self.node}: {what} raised {type(error).__name__}: {error}\n{stack_of(error)}"
                 )
                 error = UnavailableError(f"{what} failed")
         if network.is_blocked(self.machine, caller.machine):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
@@ -17,6 +19,7 @@ from txndb.sim.options import WorldOptions, draw_options
 from txndb.sim.parts import Parts
 from txndb.sim.world import Report, World
 
+WALL_SECONDS_MAX: Final = 120
 NODE_PARTS: Final = "txndb.sim.brain:node_parts"
 
 
@@ -61,10 +64,30 @@ def load_parts(name: str) -> Parts:
     return make()
 
 
+class HangError(Exception):
+    """One callback ran for longer than a whole run may take: an endless loop in the brain."""
+
+
+def _hang(number: int, frame: object) -> None:
+    raise HangError(f"no end within {WALL_SECONDS_MAX} real seconds")
+
+
 def run_seed(request: Request, seed: int, echo: bool = False) -> tuple[Report, list[str]]:
-    """Run one seed; also returns the story (its last lines, or all of it with `echo`)."""
+    """Run one seed; also returns the story (its last lines, or all of it with `echo`).
+
+    Virtual time cannot end a loop without awaits, so real time does, with the stack as the violation.
+    """
     world = World(request.options(seed), load_parts(request.parts), echo=echo)
-    report = world.run()
+    watched = threading.current_thread() is threading.main_thread()
+    if watched:
+        before = signal.signal(signal.SIGALRM, _hang)
+        signal.alarm(WALL_SECONDS_MAX)
+    try:
+        report = world.run()
+    finally:
+        if watched:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, before)
     return report, list(world.trace.story) if echo or not report.ok else []
 
 

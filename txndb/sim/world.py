@@ -32,7 +32,7 @@ from txndb.limits import REPLICATION_FACTOR
 from txndb.sim.clients import Client
 from txndb.sim.history import History
 from txndb.sim.host import Machinery, SimHost, address_of
-from txndb.sim.loop import VirtualLoop
+from txndb.sim.loop import VirtualLoop, stack_of
 from txndb.sim.nemesis import Nemesis
 from txndb.sim.network import Network
 from txndb.sim.options import WorldOptions, calm
@@ -302,11 +302,13 @@ class World:
 
     def _on_fatal(self, host: SimHost, error: BaseException) -> None:
         """A node ended itself: allowed for want of a quorum at start and after an injected disk error only."""
-        if isinstance(error, UnavailableError | OSError | DiskFullError) and self.phase != "boot":
+        from_disk = isinstance(error, OSError | DiskFullError) or isinstance(error.__cause__, OSError)
+        if (from_disk or isinstance(error, UnavailableError)) and self.phase != "boot":
             self.trace.counts["self_stop"] += 1
             self.network.later(RESTART_US, self._restart, host)
         else:
-            self.loop.problems.append(f"n{host.machine} stopped itself: {type(error).__name__}: {error}")
+            text = f"{type(error).__name__}: {error}\n{stack_of(error)}"
+            self.loop.problems.append(f"n{host.machine} stopped itself: {text}")
 
     def _restart(self, host: SimHost) -> None:
         if not host.alive:
