@@ -199,6 +199,8 @@ class FakeSession:
             if result.columns is None:
                 return result
             found.rows = result.rows
+            if len(result.columns) != len(found.columns or ()):
+                found.columns = result.columns
         stop = found.at + max_rows if max_rows else len(found.rows)
         rows = found.rows[found.at : stop]
         found.at += len(rows)

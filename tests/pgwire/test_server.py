@@ -149,6 +149,16 @@ def test_the_session_is_told_when_a_sync_follows_at_once(server: Serving, raw: R
     assert server.sessions[0].finals == [False, True]
 
 
+def test_rows_of_other_columns_than_described_are_0a000(raw: Raw) -> None:
+    raw.send(frontend.query("CREATE TABLE t (a)"), frontend.query("INSERT INTO t VALUES (1)"))
+    raw.send(frontend.parse("s", "SELECT * FROM t"), frontend.SYNC)
+    run = frontend.bind("", "s", []) + frontend.execute("") + frontend.SYNC
+    raw.send(run, frontend.query("ALTER TABLE t ADD COLUMN b DEFAULT 'x'"), run)
+    got = raw.until_ready(6)
+    assert codes(got) == ["0A000"]
+    assert [m.values for m in got if isinstance(m, DataRow)] == [[b"1"]]
+
+
 def test_a_long_batch_is_answered_before_its_sync(raw: Raw) -> None:
     """The answers of a batch without Sync are bounded: they leave in pieces."""
     one = frontend.bind("", "", []) + frontend.execute("")

@@ -390,7 +390,18 @@ class PgConnection(asyncio.Protocol):
         queue = self._queue
         final = bool(queue) and type(queue[0]) is frontend.Sync
         result = await self._session.run_portal(message.portal, message.max_rows, final=final)
+        if shape is not None and result.rows:
+            self._must_be_as_described(message.portal, result)
         await self._send(result, shape)
+
+    def _must_be_as_described(self, portal: str, result: WireResult) -> None:
+        """Rows of other columns than the client was told cannot be sent: the table changed since Parse."""
+        columns = self._portals[portal][0].prepared.columns
+        if result.columns is columns or result.columns == columns:
+            return
+        if not result.tag.startswith("SELECT"):  # it ran: 0A000 would invite the client to run it again
+            raise InternalError("the columns of the result changed while the statement ran")
+        raise sql_error("0A000", "cached plan must not change result type")
 
     def _on_close(self, message: frontend.Close) -> None:
         assert self._session is not None
