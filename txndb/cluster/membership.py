@@ -99,8 +99,8 @@ class Membership:
             )
         node = request.node or NodeId(await take_number(kv, NEXT_NODE_KEY, 2))
         member = Member(node, request.incarnation, request.address, request.sql_address, request.locality)
-        await self.write_row(kv, member)
         self.merge([member])
+        await self.write_row(kv, member)
         return _encode(
             JoinResponse(host.cluster_id, node, host.error_bound_us, self.snapshot(), host.descriptors())
         )

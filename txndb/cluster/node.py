@@ -45,7 +45,7 @@ from txndb.cluster.sqlnode import SqlNode
 from txndb.cluster.store import Store
 from txndb.cluster.upkeep import Upkeep
 from txndb.encoding.keys import KEY_MAX, KEY_MIN
-from txndb.errors import InternalError, ProtocolError, StoreError, TxndbError, UnavailableError
+from txndb.errors import InternalError, ProtocolError, RetryError, StoreError, TxndbError, UnavailableError
 from txndb.ids import NodeId, RangeId, ReplicaId, Timestamp
 from txndb.ranges import api
 from txndb.ranges.descriptor import RangeDescriptor, make_replica_id, node_of
@@ -60,6 +60,7 @@ from txndb.txn.routing import RangeCache, Sender
 
 START_TIMEOUT_US = 60_000_000
 JOIN_TIMEOUT_US = 10_000_000
+CHECK_TIMEOUT_US = 1_000_000
 JOIN_PAUSE_S = 0.2
 
 
@@ -180,6 +181,7 @@ class Node:
         self.upkeep.start()
         if not newborn and join:
             await self._check_cluster(join)
+            self.spawn(self._announce(join), "announce")
         await self._until_serving()
         await self.sql.start(bootstrap=newborn and not join)
 
@@ -231,7 +233,7 @@ class Node:
         """A store that comes back with `--join` must belong to the cluster it is pointed at."""
         for address in addresses:
             try:
-                answer = await self.body.transport.call(address, "cluster-id", b"", JOIN_TIMEOUT_US)
+                answer = await self.body.transport.call(address, "cluster-id", b"", CHECK_TIMEOUT_US)
             except UnavailableError:
                 continue
             if answer and answer != self.cluster_id:
@@ -240,6 +242,23 @@ class Node:
                     f"but {address} belongs to {answer.hex()}"
                 )
             return
+
+    async def _announce(self, addresses: list[str]) -> None:
+        """Be known again as a member, and learn who else is one; in the background, for all may be restarting."""
+        me = (self.node, self.incarnation, self._address, "", self._locality())
+        request = encode_join(JoinRequest(PROTOCOL_VERSION, self.cluster_id, *me))
+        while True:
+            for address in addresses:
+                try:
+                    payload = await self.body.transport.call(address, "join", request, JOIN_TIMEOUT_US)
+                except (UnavailableError, RetryError):
+                    continue
+                response = decode_join_response(payload)
+                self.membership.merge(response.members)
+                for descriptor in response.descriptors:
+                    self.cache.insert(descriptor)
+                return
+            await asyncio.sleep(JOIN_PAUSE_S)
 
     async def _until_serving(self) -> None:
         """Wait until range 1 answers: the node can find and serve everything from then on."""

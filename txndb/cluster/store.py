@@ -154,9 +154,12 @@ class Store:
 
     def _open_replica(self, range_id: RangeId, replica_id: ReplicaId, state: RangeState | None) -> Slot:
         log = self.log.replica(range_id, replica_id)
-        if state is not None and not log.exists:
+        newborn = log.hard_state()[0] == 0  # it never answered anyone: no promise to keep (L3)
+        if state is not None and not log.truncation_known:
+            known_term, known_vote, known_commit = log.hard_state()
             log.reset(RAFT_INITIAL_INDEX, RAFT_INITIAL_TERM)
-            log.set_hard_state(RAFT_INITIAL_TERM, 0, RAFT_INITIAL_INDEX)
+            term = max(known_term, RAFT_INITIAL_TERM)
+            log.set_hard_state(term, known_vote, max(known_commit, RAFT_INITIAL_INDEX))
         term, vote, commit = log.hard_state()
         config = Config(tuple(sorted(state.descriptor.replicas))) if state is not None else Config()
         applied = state.applied_index if state is not None else 0
@@ -168,6 +171,7 @@ class Store:
             applied,
             self.clock.source.monotonic_us(),
             self.body.rand.randrange,
+            newborn=newborn,
         )
         replica = Replica(self, range_id, replica_id, raft, state, self.clock, self._compile, self._canaries)
         slot = Slot(replica, log)
@@ -253,12 +257,16 @@ class Store:
         except (OSError, TxndbError) as error:
             self.body.fatal(error)
             return
+        old = self.slots.get(right.range_id)
+        while old is not None and old.outstanding is not None:
+            await self.flush()
         self._births.discard(right.range_id)
-        if right.range_id in self.slots:
-            raise InternalError(f"range {right.range_id} exists before its split")
+        if old is not None and old.replica.state is not None:
+            raise InternalError(f"range {right.range_id} has state before its split")
         state = RangeState.load(self.engine, right.range_id, self._canaries)
         if state is None:
             raise InternalError(f"the split left no state of range {right.range_id}")
+        # A message may have created the replica before its split applied: its vote stays (P5).
         slot = self._open_replica(right.range_id, state.replica_id, state)
         if handover is not None:
             slot.replica.handover = handover

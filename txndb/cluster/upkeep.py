@@ -24,7 +24,7 @@ from txndb.limits import (
     RANGE_BYTES_SPLIT,
     REPLICATION_FACTOR,
 )
-from txndb.raft.types import ProposalDropped
+from txndb.raft.types import NotLeader, ProposalDropped
 from txndb.ranges import api, keys
 from txndb.ranges.command import GcCommand, OutcomeGcCommand
 from txndb.ranges.descriptor import RangeDescriptor
@@ -252,8 +252,8 @@ class Upkeep:
             if peer not in held:
                 try:
                     replica.handle(api.AddReplica(descriptor.start, peer), None)
-                except ProposalDropped:
-                    return  # the previous change is not committed yet
+                except (NotLeader, ProposalDropped):
+                    return  # leads no more, or the previous change is not committed yet: the next turn sees
                 return
 
     async def _maybe_split(self, replica: Replica) -> None:

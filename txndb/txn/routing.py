@@ -247,6 +247,9 @@ class Sender:
         """Find the range of `key` in the meta index; range 1 itself must be cached."""
         start = META + key + b"\0"
         while True:
+            if self.cache.find(start) is None:  # nobody has told us yet where range 1 is
+                await self._rest(deadline_us, "the location of range 1 is not known yet")
+                continue
             at = self.clock.latest()
             scan = api.SnapshotScan(at, start, prefix_end(META), 1, False, b"")
             response = (await self.send_commit(start, scan, deadline_us)).response
@@ -256,9 +259,12 @@ class Sender:
                 if self.cache.find(key) is not None:
                     return
             # The index lags behind a split by a transaction or two.
-            await asyncio.sleep(RETRY_MIN_US / 1e6)
-            if self.clock.source.monotonic_us() > deadline_us:
-                raise UnavailableError(f"the meta index has no range for key {key.hex()}")
+            await self._rest(deadline_us, f"the meta index has no range for key {key.hex()}")
+
+    async def _rest(self, deadline_us: int, why: str) -> None:
+        if self.clock.source.monotonic_us() > deadline_us:
+            raise UnavailableError(why)
+        await asyncio.sleep(RETRY_MAX_US / 1e6)
 
 
 _CORRECTIONS = frozenset({api.NotLeaseholder, api.Moved, api.Refused})
