@@ -140,8 +140,9 @@ def _wide_row_encoder(encoders: tuple[Encoder, ...]) -> RowsEncoder:
     return encode
 
 
+@lru_cache(maxsize=1024)
 def command_complete(tag: str) -> bytes:
-    """CommandComplete."""
+    """CommandComplete; the same few tags come again and again."""
     return message(b"C", zstring(tag))
 
 
