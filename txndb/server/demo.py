@@ -39,7 +39,7 @@ from txndb.server.rpc import RpcClient
 ACCOUNTS: Final = 1000
 SPLITS: Final = (250, 500, 750)
 BALANCE: Final = 100
-CLIENTS: Final = 8
+CLIENTS: Final = 12
 AGREE_TIMEOUT_S: Final = 20.0
 RECONNECT_S: Final = 0.05
 READ_EVERY_S: Final = 0.5

@@ -50,6 +50,8 @@ COALESCE_BYTES_MAX: Final = 256 * 1024
 WRITE_HIGH_WATER_BYTES: Final = 1024 * 1024
 DEAD_PEER_MS: Final = 3000
 """After this long without an acknowledgement the kernel gives a connection up."""
+_STARTING: Final = "this node is starting and not a member yet"
+"""The one refusal that ends by itself: it is in nobody's log."""
 
 
 class FrameReceiver(Protocol):
@@ -310,7 +312,7 @@ class Peer:
 
     def _complain(self, message: str) -> None:
         """One log line for each new reason, not one for each attempt."""
-        if message != self._last_complaint:
+        if message not in (self._last_complaint, _STARTING):
             self._last_complaint = message
             self._local.event(f"cannot reach node {self.node} at {self.address}: {message}")
 
@@ -362,7 +364,8 @@ class Incoming(asyncio.Protocol):
         node, incarnation = (local.node, local.incarnation) if local else (0, 0)
         self.transport.write(encode_welcome(Welcome(VERSION, node, incarnation, error)))
         if error or local is None:
-            self._registry.event(f"refused the connection of node {hello.node} ({self._who()}): {error}")
+            if local is not None:
+                self._registry.event(f"refused the connection of node {hello.node} ({self._who()}): {error}")
             self.transport.close()
             return []
         self.node, self.incarnation = NodeId(hello.node), hello.incarnation
@@ -392,7 +395,7 @@ class IncomingRegistry:
         if hello.version != VERSION:
             return f"peer protocol version {hello.version} is not spoken here, {VERSION} is"
         if local is None:
-            return "this node is starting and not a member yet"
+            return _STARTING
         if hello.cluster_id != local.cluster_id:
             return (
                 f"node {hello.node} belongs to cluster {hello.cluster_id.hex()}, "
