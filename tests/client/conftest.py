@@ -65,7 +65,7 @@ def node_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         try:
             line = next((line for line in process.stdout if "postgresql://" in line), "")
             start = line.index("postgresql://")
-            yield line[start:].split()[0]
+            yield line[start:].split()[0].rstrip(",")
         finally:
             process.send_signal(signal.SIGTERM)
             process.stdout.read()

@@ -20,6 +20,14 @@ APPLICATION_NAME: Final = "txndb"
 _REFUSALS_PASSED: Final = frozenset(("57P03", "57P01", "53300"))
 """A host that says this is alive but not for us now: the next one may do."""
 
+_DEAD_HOST_OPTIONS: Final = (
+    ("TCP_KEEPIDLE", 10),
+    ("TCP_KEEPINTVL", 5),
+    ("TCP_KEEPCNT", 3),
+    ("TCP_USER_TIMEOUT", 25_000),
+)
+"""A host that lost its power sends no goodbye: after about 25 s without a sign of it the wait ends."""
+
 
 class EmbeddedNode(Protocol):
     """What `txndb.server.embedded.open_embedded` gives."""
@@ -79,6 +87,9 @@ class TcpDialer:
             made = socket.create_connection(host, timeout=target.connect_timeout_s)
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in _DEAD_HOST_OPTIONS:
+                if hasattr(socket, option):  # not every system has all of them
+                    made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
             return made
 
         sock = dial()

@@ -41,6 +41,13 @@ OUT_BYTES_FLUSH: Final = 64 * 1024
 OUT_PIECES_FLUSH: Final = 256
 ROWS_PER_CHUNK: Final = 256
 STATEMENTS_MAX: Final = 10_000
+DEAD_CLIENT_OPTIONS: Final = (
+    ("TCP_KEEPIDLE", 30),
+    ("TCP_KEEPINTVL", 10),
+    ("TCP_KEEPCNT", 3),
+    ("TCP_USER_TIMEOUT", 60_000),
+)
+"""A client whose machine vanished holds its locks for at most a minute."""
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +114,9 @@ class PgConnection(asyncio.Protocol):
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in DEAD_CLIENT_OPTIONS:
+                if hasattr(socket, option):  # not every system has all of them
+                    sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         loop = asyncio.get_running_loop()
         self._startup_timer = loop.call_later(STARTUP_TIMEOUT_S, self._transport.abort)
         task = loop.create_task(self._serve())
