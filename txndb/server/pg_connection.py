@@ -45,9 +45,10 @@ DEAD_CLIENT_OPTIONS: Final = (
     ("TCP_KEEPIDLE", 30),
     ("TCP_KEEPINTVL", 10),
     ("TCP_KEEPCNT", 3),
-    ("TCP_USER_TIMEOUT", 60_000),
+    ("TCP_USER_TIMEOUT", 300_000),
 )
-"""A client whose machine vanished holds its locks for at most a minute."""
+"""A client whose machine vanished holds its locks for about a minute, or five where an answer was still under way to it;
+so long may a live client also leave a result unread."""
 
 log = logging.getLogger(__name__)
 
