@@ -103,7 +103,7 @@ class World:
         self._stopping = False
         self._clients: list[Client] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._think_us = derive(options.seed, "think").choice((20_000, 100_000, 300_000))
+        self._think_us = derive(options.seed, "think").choice((50_000, 150_000, 400_000))
 
     # --- the run --------------------------------------------------------------------------------------------------
 
