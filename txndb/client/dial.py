@@ -25,8 +25,8 @@ _DEAD_HOST_OPTIONS: Final = (
     ("TCP_KEEPINTVL", 5),
     ("TCP_KEEPCNT", 3),
 )
-"""A host that lost its power sends no goodbye: after about 25 s without a sign of it the wait ends. No TCP_USER_TIMEOUT:
-it would also cut a COPY whose server is alive and holds us up."""
+"""A host that lost its power sends no goodbye: after about 25 s without a sign of it the wait ends. There is no
+TCP_USER_TIMEOUT: it would also cut a COPY whose server is alive and holds us up."""
 
 
 class EmbeddedNode(Protocol):
