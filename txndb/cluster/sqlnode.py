@@ -1,26 +1,42 @@
-"""The SQL side of a node: sessions, the compiler of scan programs, and the first rows of a cluster."""
+"""The SQL side of a node: sessions, the compiler of scan programs, administration, and the first rows of a cluster."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from txndb.cluster.membership import run
 from txndb.cluster.messages import SessionMessage
 from txndb.ids import NodeId
+from txndb.ranges import api
+from txndb.ranges.descriptor import node_of
+from txndb.sql.catalog.leases import DirectLeases
 from txndb.sql.catalog.store import bootstrap_rows
 from txndb.sql.exec.program import program_compiler
+from txndb.sql.session.services import RangeRow, SqlServices
+from txndb.sql.session.session import Session, open_session
 from txndb.txn.api import ProgramCompiler
 
 if TYPE_CHECKING:
     from txndb.cluster.node import Node
 
+CHANCE_BITS = 53
+
 
 class SqlNode:
-    """What SQL needs of a node, and a node of SQL."""
+    """What SQL needs of a node, and a node of SQL (the `Admin` of its sessions)."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self.compile_program: ProgramCompiler = program_compiler()
+        rand, time = node.body.rand, node.body.time
+        self.services = SqlServices(
+            node,
+            DirectLeases(),
+            wall_us=time.wall_us,
+            random=lambda: rand.randrange(1 << CHANCE_BITS) / (1 << CHANCE_BITS),
+            random_bytes=lambda count: bytes(rand.randrange(256) for _ in range(count)),
+            admin=self,
+        )
 
     async def start(self, *, bootstrap: bool) -> None:
         """Write the first rows of a new cluster."""
@@ -28,9 +44,34 @@ class SqlNode:
             for key, value in bootstrap_rows():
                 await run(self._node, key, lambda old, value=value: value if old is None else None)
 
-    async def new_session(self, user: str, database: str, options: dict[str, str]) -> Any:
-        """A session."""
-        raise NotImplementedError
+    async def new_session(self, user: str, database: str, options: dict[str, str]) -> Session:
+        """A session. Raises 28000 for an unknown role, 3D000 for an unknown database."""
+        return await open_session(self.services, user, database, options)
+
+    async def split(self, key: bytes) -> None:
+        """Make `key` the start of a range."""
+        await self._node.upkeep.split(key)
+
+    async def ranges(self, start: bytes, end: bytes) -> list[RangeRow]:
+        """The ranges that overlap [start, end), in key order, as their leaseholders describe them."""
+        rows: list[RangeRow] = []
+        sender = self._node.sender
+        key = start
+        while key < end:
+            response = await sender.send(key, api.Describe(key), sender.deadline_us())
+            if isinstance(response, api.Description):
+                found = response.descriptor
+                rows.append(
+                    (
+                        found.range_id,
+                        found.start,
+                        found.end,
+                        node_of(response.leaseholder),
+                        list(found.nodes()),
+                    )
+                )
+                key = found.end
+        return rows
 
     def on_message(self, sender: NodeId, item: SessionMessage) -> None:
         """A message of the SQL layer from another node."""
