@@ -145,10 +145,10 @@ def _function(binder: QueryBinder, item: ast.FunctionRef, scope: Scope, lateral:
         names = [alias]
     else:
         args, results = fns.set_returning(st, name, [exprs.bind(a) for a in call.args], item.pos)
-        cols = [st.new_col(t, n) for n, t in results]
+        cols = [st.new_col(t, n) for t, n in results]
         if item.ordinality:
             cols.append(st.new_col(INT8, "ordinality", nullable=False))
-        names = [alias if len(results) == 1 else n for n, _ in results]
+        names = [alias if len(results) == 1 else n for _, n in results]
         plan = FunctionScan(tuple(cols), name, args, item.ordinality)
     if item.ordinality:
         names.append("ordinality")
