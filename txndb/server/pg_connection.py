@@ -47,8 +47,8 @@ DEAD_CLIENT_OPTIONS: Final = (
     ("TCP_KEEPCNT", 3),
     ("TCP_USER_TIMEOUT", 300_000),
 )
-"""A client whose machine vanished holds its locks for about a minute, or five where an answer was still under way to it;
-so long may a live client also leave a result unread."""
+"""A client whose machine vanished holds its locks for about a minute, or five where an answer was still under way to
+it; so long may a live client also leave a result unread."""
 
 log = logging.getLogger(__name__)
 
