@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from txndb.errors import CorruptionError, ProtocolError, RetryError, SqlError, StoreError
+from txndb.server.body import exception_handler
 from txndb.server.demo import compare
 from txndb.server.frames import PACKET_HEADER, PacketReader, decode_hello, decode_welcome, encode_packet
 from txndb.server.http import HttpServer, HttpSource
@@ -234,3 +235,24 @@ def test_replicas_agree_only_at_one_index(
     nodes: list[dict[int, tuple[int, str]]], verdict: bool | None
 ) -> None:
     assert compare(nodes) is verdict
+
+
+def test_an_exception_in_a_callback_is_fatal_and_one_of_a_connection_is_not() -> None:
+    async def story() -> list[BaseException]:
+        loop = asyncio.get_running_loop()
+        fatal: list[BaseException] = []
+        loop.set_exception_handler(exception_handler(fatal.append))
+
+        def broken() -> None:
+            raise KeyError("half a step")
+
+        loop.call_soon(broken)
+        await InlineIo().run(lambda: None)
+        call = loop.call_exception_handler
+        call({"message": "m", "exception": ConnectionResetError(), "transport": None, "protocol": None})
+        call({"message": "m", "exception": StoreError("disk"), "transport": None, "protocol": None})
+        call({"message": "m", "exception": ValueError(), "task": None})
+        call({"message": "m"})
+        return fatal
+
+    assert [type(error) for error in asyncio.run(story())] == [KeyError, StoreError]

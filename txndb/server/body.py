@@ -10,15 +10,17 @@ opened (P7).
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import sys
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from txndb.clock import TimeSource
 from txndb.cluster.body import IoExecutor, Rand, Transport
+from txndb.errors import CorruptionError, InternalError, StoreError
 from txndb.server.datadir import DataDir
 from txndb.server.io import InlineIo, ThreadIo
 from txndb.server.memdisk import MemoryDisk
@@ -41,6 +43,29 @@ def end_process(error: BaseException) -> None:
     """Stop here and now: what the disk holds may not be what was written, so nothing more is sent or said."""
     stderr_event(f"fatal: {error or type(error).__name__}; the node stops")
     os._exit(EXIT_FATAL)
+
+
+def exception_handler(
+    fatal: Callable[[BaseException], None],
+) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """What the loop does with an exception nobody caught.
+
+    In a callback, or of a kind that says that state is wrong, it is fatal: a step that ended half-way must not be
+    followed
+    by others (rule P1 for a failed write). One of a connection or of a forgotten task is that connection's or
+    task's end.
+    """
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        loop.default_exception_handler(context)
+        if error is None or isinstance(error, asyncio.CancelledError):
+            return
+        in_callback = "handle" in context and not {"transport", "protocol", "future", "task"} & context.keys()
+        if in_callback or isinstance(error, StoreError | CorruptionError | InternalError | AssertionError):
+            fatal(error)
+
+    return handle
 
 
 class Chance:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Final
 from txndb.cluster.body import Receiver
 from txndb.errors import ShutdownError, UnavailableError
 from txndb.ids import NodeId
-from txndb.server.body import ServerBody
+from txndb.server.body import ServerBody, exception_handler
 from txndb.server.datadir import DataDir
 from txndb.server.main import new_event_loop
 from txndb.server.timesource import make_time_source
@@ -126,6 +126,7 @@ class Embedded:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
+        self._loop.set_exception_handler(exception_handler(self._on_fatal))
         data = DataDir.open(self._path) if self._path is not None else None
         async with contextlib.AsyncExitStack() as stack:
             if data is not None:

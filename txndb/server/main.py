@@ -35,7 +35,7 @@ import msgspec
 
 from txndb import __version__
 from txndb.errors import StoreError, TxndbError
-from txndb.server.body import ServerBody, stderr_event
+from txndb.server.body import ServerBody, end_process, exception_handler, stderr_event
 from txndb.server.config import Listener, ServerConfig
 from txndb.server.datadir import DataDir, write_atomically
 from txndb.server.timesource import host_id, make_time_source
@@ -227,6 +227,7 @@ def tune_interpreter() -> None:
 async def serve(config: ServerConfig, announce: Callable[[ReadyInfo], None]) -> None:
     """Run a node until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(exception_handler(end_process))
     asked_to_stop = asyncio.Event()
 
     def on_signal() -> None:
