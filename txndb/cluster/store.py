@@ -67,7 +67,7 @@ class StoreHost(Protocol):
 class Slot:
     """A replica with what the flush loop keeps beside it."""
 
-    __slots__ = ("incoming", "log", "marked", "outstanding", "replica")
+    __slots__ = ("idle", "incoming", "log", "marked", "outstanding", "replica")
 
     def __init__(self, replica: Replica, log: Any) -> None:
         self.replica = replica
@@ -76,6 +76,8 @@ class Slot:
         self.outstanding: Ready | None = None
         self.incoming: IncomingSnapshot | None = None
         """A received snapshot, until Raft accepts or refuses it."""
+        self.idle: asyncio.Future[None] | None = None
+        """Who waits for the outstanding Ready to end."""
 
 
 class IncomingSnapshot:
@@ -259,7 +261,8 @@ class Store:
             return
         old = self.slots.get(right.range_id)
         while old is not None and old.outstanding is not None:
-            await self.flush()
+            old.idle = self._loop.create_future()
+            await old.idle
         self._births.discard(right.range_id)
         if old is not None and old.replica.state is not None:
             raise InternalError(f"range {right.range_id} has state before its split")
@@ -369,6 +372,9 @@ class Store:
         for to in ready.snapshots_wanted:
             self._host.start_snapshot(replica, to)
         slot.outstanding = None
+        if slot.idle is not None:
+            slot.idle.set_result(None)
+            slot.idle = None
         replica.raft.advance(ready.number)
         if replica.leaseholder is not None:
             replica.leaseholder.on_lease()
@@ -388,9 +394,10 @@ class Store:
     def on_snapshot(self, range_id: RangeId, incoming: IncomingSnapshot, message: SnapshotMessage) -> bool:
         """All of a snapshot has arrived: let Raft judge it. False when this store cannot take it."""
         slot = self.slots.get(range_id)
+        if range_id in self._births:
+            return False
         if slot is None:
-            envelope = RaftEnvelope(range_id, message)
-            if range_id in self._births or not self._may_create(envelope):
+            if not self._may_create(RaftEnvelope(range_id, message)):
                 return False
             slot = self._open_replica(range_id, message.to, None)
         if slot.replica.replica_id != message.to or slot.incoming is not None:

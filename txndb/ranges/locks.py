@@ -216,8 +216,8 @@ class LockTable:
         blocked = False
         for item in items:
             for holder in self._holders(item):
-                if holder is entry:
-                    continue
+                if holder is entry or self.entries.get(holder.attempt) is not holder:
+                    continue  # itself, or found twice (a span and a point) and wounded by the first
                 if holder.state is EntryState.ACTIVE and entry.age < holder.age:
                     self.wound(holder)
                 else:
