@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 
 import pytest
@@ -136,11 +137,18 @@ def test_killing_a_paused_incarnation_drops_what_it_would_have_done() -> None:
     node.pause()
     seen: list[str] = []
     node.call_soon(seen.append, "ran")
+
+    async def work() -> None:
+        seen.append("worked")
+
+    node.spawn(work())
     loop.run_until_us(10)
     node.kill()
     node.resume()
     loop.run_until_us(20)
+    gc.collect()
     assert seen == []
+    assert loop.problems == []
     loop.bury()
 
 
@@ -167,6 +175,27 @@ def test_a_process_that_ends_itself_stops_there() -> None:
     node.call_soon(seen.append, "after")
     loop.run_until_us(10)
     assert seen == ["before"]
+    loop.bury()
+
+
+def test_a_task_made_while_the_process_dies_is_no_problem() -> None:
+    loop = VirtualLoop()
+    node = Incarnation(loop, "n1")
+    seen: list[str] = []
+
+    async def late() -> None:
+        seen.append("ran")
+
+    def end() -> None:
+        node.kill()
+        loop.create_task(late())
+        raise ProcessEnded
+
+    node.call_soon(end)
+    loop.run_until_us(10)
+    gc.collect()
+    assert seen == []
+    assert loop.problems == []
     loop.bury()
 
 

@@ -45,3 +45,8 @@ def test_the_real_brain_gives_one_trace_in_any_process() -> None:
         report = json.loads(done.stdout)
         hashes[hash_seed] = (report["trace_hash"], report["events"])
     assert len(set(hashes.values())) == 1, hashes
+
+
+@pytest.mark.parametrize("seed", range(1, 31))
+def test_the_database_holds_under_all_faults(seed: int) -> None:
+    _check(Request(seconds=2.0), seed)

@@ -97,8 +97,8 @@ class Incarnation:
         if self.state == _DEAD:
             return
         self.state = _DEAD
+        self.loop.graveyard.extend(self.tasks)  # first: a deferred callback may hold a task's only reference
         self.deferred.clear()
-        self.loop.graveyard.extend(self.tasks)
         self.loop.graveyard_of.append(self)
         watchers, self.on_death = self.on_death, {}
         for callback in watchers.values():
@@ -216,6 +216,8 @@ class VirtualLoop(base_events.BaseEventLoop):
         incarnation = context.get(INCARNATION)
         if incarnation is not None:
             incarnation.tasks.add(task)
+            if not incarnation.alive:  # made while the callback in which the process died unwinds
+                self.graveyard.append(task)
         return task
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
