@@ -59,6 +59,9 @@ class CatalogNames:
                 if role is None:
                     raise sql_error("42704", f'role "{name}" does not exist')
                 return role.id
+        source = self.context.virtual.names if self.context.virtual is not None else None
+        if source is not None:
+            return int(source.oid_of(kind, name))
         raise self._no_function(name)
 
     def _no_function(self, name: str) -> SqlError:
@@ -94,6 +97,10 @@ class CatalogNames:
 
     def name_of(self, kind: str, oid: int) -> str | None:
         """The name of an oid, None when unknown."""
+        source = self.context.virtual.names if self.context.virtual is not None else None
+        if source is not None and kind in ("regclass", "regproc", "regprocedure"):
+            found_name: str | None = source.name_of(self.context, kind, oid)
+            return found_name
         match kind:
             case "regclass":
                 return self._relation_name(oid)

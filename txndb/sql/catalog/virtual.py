@@ -7,11 +7,24 @@ and what the session knows; nothing is read from storage.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from txndb.sql.catalog.snapshot import Catalog
+
+
+class SessionParameters(Protocol):
+    """The session's parameters, for pg_settings, current_setting and set_config."""
+
+    def show(self, name: str) -> str:
+        """The value as SHOW prints it; 42704 for an unknown one."""
+
+    def described(self) -> list[tuple[str, str, str, bool]]:
+        """(name, value, default, whether it is fixed) of all, by name."""
+
+    def set_config(self, name: str, value: str | None, local: bool) -> str:
+        """SET [LOCAL]; the new value."""
 
 
 class SessionInfo(msgspec.Struct):
@@ -24,6 +37,7 @@ class SessionInfo(msgspec.Struct):
     settings: dict[str, str] = {}
     application_name: str = ""
     backend_pid: int = 0
+    parameters: SessionParameters | None = None
 
 
 class VirtualColumn(msgspec.Struct, frozen=True):
@@ -72,6 +86,16 @@ class CatalogFunction(msgspec.Struct, frozen=True, eq=False):
     strict: bool = True
 
 
+class NameSource(Protocol):
+    """Names of what is not in the stored catalogue: functions, and how relations are qualified."""
+
+    def oid_of(self, kind: str, name: str) -> int:
+        """The oid of a regproc or regprocedure."""
+
+    def name_of(self, context: CatalogContext, kind: str, oid: int) -> str | None:
+        """The name of a regclass, regproc or regprocedure; None when there is none."""
+
+
 class VirtualSchemas:
     """The registry of virtual tables and catalogue functions: filled when a node is composed, constant afterwards."""
 
@@ -80,6 +104,7 @@ class VirtualSchemas:
     ) -> None:
         self._tables: dict[tuple[str, str], VirtualTable] = {}
         self._functions: dict[tuple[str, int], CatalogFunction] = {}
+        self.names: NameSource | None = None
         for table in tables:
             self.register(table)
         for function in functions:

@@ -417,3 +417,8 @@ def _resolve(name: str, actual: tuple[SqlType, ...]) -> Aggregate:
 def resolve_aggregate(name: str, arg_types: Sequence[SqlType]) -> Aggregate:
     """The aggregate a call means; `count(*)` is count with no arguments. 42883 and 42725 as for functions."""
     return _resolve(name, tuple(arg_types))
+
+
+def all_aggregates() -> dict[str, list[AggregateRow]]:
+    """The overloads by name, for pg_proc."""
+    return _AGGREGATES

@@ -307,3 +307,8 @@ def can_coerce(source_oid: int, target_oid: int) -> bool:
     if target_oid in (2277, 5078):
         return bool(source.element)
     return find_cast(source, target, "implicit") is not None
+
+
+def all_casts() -> list[tuple[int, int, Context]]:
+    """(source, target, context) of every row of the table, for pg_cast."""
+    return [(source, target, row[0]) for (source, target), row in _TABLE.items()]
