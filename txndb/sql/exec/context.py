@@ -13,6 +13,9 @@ from txndb.txn.api import ReadView, Txn
 ROWS_HELD_MAX = 5_000_000
 """Rows that sorts, joins and aggregates of one statement may hold together."""
 
+REFILLS_MAX = 1000
+"""A batch is evaluated again at most so often; each time one sequence gets the numbers it lacked."""
+
 
 class NeedNumbers(Exception):
     """A sequence's cached block is used up; the batch that asked is run again once it is refilled."""
@@ -66,8 +69,9 @@ class ExecContext:
 
     async def call(self, fn: Callable[[Any, Sequence[Any], Any], Any], rows: Any) -> Any:
         """Run a generated function, refilling the sequences it draws from."""
-        while True:
+        for _ in range(REFILLS_MAX):
             try:
                 return fn(rows, self.params, self.env)
             except NeedNumbers as need:
                 await self.refill(need, len(rows) if isinstance(rows, list) else 1)
+        raise LimitError(f"a statement asked more than {REFILLS_MAX} times for sequence numbers")

@@ -69,7 +69,8 @@ class SequenceState:
         self.cache = cache
         self.current: dict[int, int] = {}
         self.last: int | None = None
-        self.pending_set: list[tuple[int, int]] = []
+        self.written: list[tuple[int, int]] = []
+        """What setval() wrote in this statement, whose batch is evaluated again after each write."""
 
     def next_rowid(self) -> int:
         """The next hidden row id."""
@@ -139,8 +140,7 @@ def _setval_called(context: CatalogContext, oid: int, value: int, called: bool) 
         raise _out_of_bounds(sequence, value)
     state = _state(context)
     raw = (value - sequence.start) // sequence.increment + (1 if called else 0)
-    if (sequence.id, raw) in state.pending_set:
-        state.pending_set.remove((sequence.id, raw))
+    if (sequence.id, raw) in state.written:
         if called:
             state.current[sequence.id] = value
         return value

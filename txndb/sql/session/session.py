@@ -450,6 +450,8 @@ class Session:
         """What a statement's operators run with."""
         env = self.env
         self.context.catalog = catalog
+        if self.sequences.written:
+            self.sequences.written.clear()
         env.statement_time_us = now = self.services.wall_us() - EPOCH_2000_US
         if block.txn is not None:
             env.txn_time_us = physical_us(block.txn.start) - EPOCH_2000_US
@@ -466,7 +468,7 @@ class Session:
         if isinstance(need, NeedSetval):
             await set_sequence(self.services.kv, need.sequence_id, need.raw)
             self.services.sequences.forget(need.sequence_id)
-            self.sequences.pending_set.append((need.sequence_id, need.raw))
+            self.sequences.written.append((need.sequence_id, need.raw))
         else:
             await self.services.sequences.refill(need.sequence_id, count)
 

@@ -1,7 +1,7 @@
 """pg_type, pg_proc, pg_operator, pg_cast and the other catalogues of what is built in.
 
-Types and operator classes have PostgreSQL's oids, since clients know them; functions and operators are numbered in order
-of name and argument types, above PostgreSQL's own.
+Types and operator classes have PostgreSQL's oids, since clients know them; functions and operators are numbered by
+name and argument types, above PostgreSQL's own.
 """
 
 from __future__ import annotations

@@ -248,7 +248,7 @@ def check_columns(table: TableDesc, expression: str) -> list[int]:
 
 
 def constraint_definition(table: TableDesc, oid: int, *, pretty: bool = False) -> str | None:
-    """A constraint of the table as pg_get_constraintdef spells it; `pretty` without the expression's own parentheses."""
+    """A constraint of the table as pg_get_constraintdef spells it; `pretty` spares parentheses."""
     for index, primary in indexes_of(table):
         if index.id == oid and (primary or index.constraint):
             keys = ", ".join(index_column(table, index, at) for at in range(len(index.columns)))
