@@ -348,9 +348,10 @@ class Commits(Reads):
         """The descriptor changed under the proposal: certainly not applied (R5)."""
         entry = proposal.entry
         if entry is not None and entry.state is EntryState.PROPOSED:
-            entry.state, entry.bound = EntryState.ACTIVE, Timestamp(0)
+            self.locks.reactivate(entry)
         for handle in proposal.handles:
             self.host.answer(handle, api.Moved([self.state.descriptor]))
+        self._drain_locks()
 
     def _complete_outcome(self, proposal: Proposal, effect: Effect) -> None:
         """1PC, decision, abort: the outcome that stands now, shown after commit wait (T3)."""

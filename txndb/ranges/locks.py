@@ -12,7 +12,7 @@ Invariants (checked by `validate`):
 2. An entry is in `entries` exactly while it holds a token; losing any lock involuntarily kills the whole entry (K1).
 3. No waiter is granted past an older conflicting waiter (K3).
 4. An entry that is proposed or prepared is never wounded (C3), and never waits (K2).
-5. Every waiter conflicts with some holder or some older waiter.
+5. Every waiter conflicts with some older or unwoundable holder, or some older waiter.
 
 It does not decide about timestamps, and it knows no time: the replica drives it, after every call it drains `wounded`
 and `granted`.
@@ -184,14 +184,12 @@ class LockTable:
         if not missing:
             return True
         wounded_before = len(self.wounded)
+        if len(self._waiters) >= LOCK_WAITERS_MAX:  # before anyone is wounded for a request that is refused
+            raise LimitError(f"more than {LOCK_WAITERS_MAX} requests wait for locks of range {self.range_id}")
         blocked = self._settle_conflicts(entry, missing) or self._older_waits(entry, missing)
         if not blocked:
             self._grant(entry, missing)
         else:
-            if len(self._waiters) >= LOCK_WAITERS_MAX:
-                raise LimitError(
-                    f"more than {LOCK_WAITERS_MAX} requests wait for locks of range {self.range_id}"
-                )
             insort(self._waiters, Waiter(entry, missing, handle))
         if len(self.wounded) != wounded_before:
             self.pump()
@@ -314,6 +312,11 @@ class LockTable:
         entry.points = {}
         entry.spans = []
 
+    def reactivate(self, entry: LockEntry) -> None:
+        """What was proposed for an entry certainly did not happen (R5): it may be wounded again, by who waits (K3)."""
+        entry.state, entry.bound, entry.writes = EntryState.ACTIVE, Timestamp(0), frozenset()
+        self.pump()
+
     def cancel_wait(self, entry: LockEntry) -> None:
         """Withdraw an entry's waiting requests; its locks stay."""
         self._waiters = [w for w in self._waiters if w.entry is not entry]
@@ -383,6 +386,8 @@ class LockTable:
 
     def waiters_of(self, entry: LockEntry) -> list[Waiter]:
         """The requests of one entry that wait."""
+        if not self._waiters:
+            return []
         return [w for w in self._waiters if w.entry is entry]
 
     # -- splits --------------------------------------------------------------------------------------------
@@ -390,48 +395,44 @@ class LockTable:
     def split(self, cut: bytes) -> list[LockEntry]:
         """Clip every entry at `cut`; the clipped right parts are returned as entries under the same token (R1).
 
-        A prepared entry of which a half holds no write becomes an ACTIVE reader there (R4).
+        A prepared entry of which a half holds no write becomes an ACTIVE reader there (R4); of one that committed
+        already such a half needs no lock any more: `max_applied_ts` of both halves is above its reads. Waiters touch
+        the left only (the caller has answered the others), so they stay; who was made a reader may be wounded now.
         """
         right: list[LockEntry] = []
+        waiters = self._waiters
         for entry in list(self.entries.values()):
             twin = LockEntry(entry.txn, entry.token)
             twin.state, twin.bound, twin.asked_us = entry.state, entry.bound, entry.asked_us
             left_items: list[Item] = [(k, None, m) for k, m in entry.points.items() if k < cut]
-            right_items: list[Item] = [(k, None, m) for k, m in entry.points.items() if k >= cut]
+            twin.points = {k: m for k, m in entry.points.items() if k >= cut}
             for s, e, m in entry.spans:
                 if s < cut:
                     left_items.append((s, min(e, cut), m))
                 if e > cut:
-                    right_items.append((max(s, cut), e, m))
-            for item in right_items:
-                if item[1] is None:
-                    twin.points[item[0]] = item[2]
-                else:
-                    twin.spans.append((item[0], item[1], item[2]))
+                    twin.spans.append((max(s, cut), e, m))
             twin.writes = frozenset(k for k in sorted(entry.writes) if k >= cut)
-            waiting = self.waiters_of(entry)
-            state, bound, writes = (
-                entry.state,
-                entry.bound,
-                frozenset(k for k in sorted(entry.writes) if k < cut),
-            )
+            has_right = bool(twin.points or twin.spans)
             self._remove(entry)
-            if waiting:
-                raise InternalError("a split found a parked waiter")
-            if left_items or not right_items:
-                entry.state, entry.bound, entry.writes = state, bound, writes
-                self._reader_if_writeless(entry)
+            entry.writes = frozenset(k for k in sorted(entry.writes) if k < cut)
+            waits = any(w.entry is entry for w in waiters)
+            if (left_items or waits or not has_right) and self._outlives_split(entry):
                 self.entries[entry.attempt] = entry
                 self._grant(entry, left_items)
-            if right_items:
-                self._reader_if_writeless(twin)
+            if has_right and self._outlives_split(twin):
                 right.append(twin)
+        self._waiters = waiters
+        self.pump()
         return right
 
-    def _reader_if_writeless(self, entry: LockEntry) -> None:
-        if entry.state is not EntryState.ACTIVE and not entry.writes and "R4" not in self._canaries:
-            entry.state = EntryState.ACTIVE
-            entry.bound = Timestamp(0)
+    def _outlives_split(self, half: LockEntry) -> bool:
+        """R4: a half without a write is an unprepared reader, or, where it committed, nothing."""
+        if half.state is EntryState.ACTIVE or half.writes or "R4" in self._canaries:
+            return True
+        if half.state is EntryState.COMMITTING:
+            return False
+        half.state, half.bound = EntryState.ACTIVE, Timestamp(0)
+        return True
 
     def adopt(self, entry: LockEntry) -> None:
         """Take over an entry handed from another table of the same node under its token (R1)."""
@@ -442,6 +443,12 @@ class LockTable:
         self._grant(entry, items)
 
     # -- invariants ----------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _blocks(holder: LockEntry, waiter: Waiter) -> bool:
+        if holder is waiter.entry:
+            return False
+        return holder.state is not EntryState.ACTIVE or holder.age <= waiter.order
 
     def validate(self) -> None:
         """Raise `InternalError` if an invariant of the module docstring does not hold."""
@@ -461,9 +468,9 @@ class LockTable:
         for waiter in self._waiters:
             if self.entries.get(waiter.entry.attempt) is not waiter.entry:
                 raise InternalError("invariant 2: a waiter without an entry")
-            blocked = any(h is not waiter.entry for item in waiter.items for h in self._holders(item)) or any(
-                o.entry is not waiter.entry and self._waits_conflict(o, waiter.items) for o in older
-            )
+            blocked = any(
+                self._blocks(h, waiter) for item in waiter.items for h in self._holders(item)
+            ) or any(o.entry is not waiter.entry and self._waits_conflict(o, waiter.items) for o in older)
             if not blocked and "K3" not in self._canaries:
                 raise InternalError(f"invariant 5: {waiter.entry} waits for nobody")
             older.append(waiter)
