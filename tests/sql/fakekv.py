@@ -49,7 +49,8 @@ class FakeKV:
         if versions is None:
             return None
         if versions[-1][0] <= ts:
-            return versions[-1][1]
+            newest: bytes | None = versions[-1][1]
+            return newest
         at = bisect_right(versions, ts, key=lambda v: v[0])
         return versions[at - 1][1] if at else None
 

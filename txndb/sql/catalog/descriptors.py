@@ -133,7 +133,7 @@ class RoleDesc(msgspec.Struct, frozen=True, omit_defaults=True, tag="role"):
 Descriptor = TableDesc | SequenceDesc | DatabaseDesc | SchemaDesc | RoleDesc
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Descriptor)
+_decoder: msgspec.msgpack.Decoder[Descriptor] = msgspec.msgpack.Decoder(Descriptor)
 
 
 def encode_descriptor(descriptor: Descriptor) -> bytes:

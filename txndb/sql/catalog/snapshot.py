@@ -2,7 +2,7 @@
 
 Invariants:
 1. A `Catalog` never changes; a change makes a new one (`with_changes`).
-2. `private` marks a catalogue with uncommitted DDL of one transaction: nothing derived from it outlives the transaction.
+2. `private` marks a catalogue with uncommitted DDL of one transaction: what is derived from it ends with it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class Catalog:
     def __init__(self, version: int, descriptors: Iterable[Descriptor], *, private: bool = False) -> None:
         self.version = version
         self.private = private
-        self.descriptors: Mapping[int, Descriptor] = {d.id: d for d in sorted(descriptors, key=lambda d: d.id)}
+        self.descriptors: Mapping[int, Descriptor] = {
+            d.id: d for d in sorted(descriptors, key=lambda d: d.id)
+        }
         self.derived: dict[object, object] = {}
         """A memo for values computed from this catalogue (codecs, virtual rows), dropped with it."""
         self._databases: dict[str, DatabaseDesc] = {}
@@ -114,11 +116,17 @@ class Catalog:
 
     def tables(self, database_id: int) -> list[TableDesc]:
         """The database's tables, by id."""
-        return [d for d in self.descriptors.values() if isinstance(d, TableDesc) and d.database_id == database_id]
+        return [
+            d for d in self.descriptors.values() if isinstance(d, TableDesc) and d.database_id == database_id
+        ]
 
     def sequences(self, database_id: int) -> list[SequenceDesc]:
         """The database's sequences, by id."""
-        return [d for d in self.descriptors.values() if isinstance(d, SequenceDesc) and d.database_id == database_id]
+        return [
+            d
+            for d in self.descriptors.values()
+            if isinstance(d, SequenceDesc) and d.database_id == database_id
+        ]
 
     def databases(self) -> list[DatabaseDesc]:
         """All databases, by id."""

@@ -46,6 +46,8 @@ class VirtualColumn(msgspec.Struct, frozen=True):
     name: str
     type_oid: int
     not_null: bool = False
+    hidden: bool = False
+    """Not in `*`, only by name (system columns); after the others."""
 
 
 Rows = Callable[[Catalog, SessionInfo], Iterable[tuple[Any, ...]]]
@@ -76,7 +78,7 @@ class CatalogFunction(msgspec.Struct, frozen=True, eq=False):
     """A scalar function over the catalogue, e.g. pg_get_userbyid(oid): `fn(context, *args)`.
 
     `arg_oids` are exact (arguments are coerced to them); several of one name are overloads by number of arguments.
-    A strict function is not called with a NULL argument.
+    A strict function is not called with a NULL argument. With `columns` it returns a set: `fn` gives a list of tuples.
     """
 
     name: str
@@ -84,6 +86,7 @@ class CatalogFunction(msgspec.Struct, frozen=True, eq=False):
     result_oid: int
     fn: Callable[..., Any]
     strict: bool = True
+    columns: tuple[VirtualColumn, ...] = ()
 
 
 class NameSource(Protocol):

@@ -91,7 +91,9 @@ def _duplicate(codec: TableCodec, index: IndexDesc, row: Row) -> Exception:
     values = []
     for position in index.columns:
         type_ = codec.types[position]
-        values.append("null" if row[position] is None or type_ is None else types.format_text(type_, row[position]))
+        values.append(
+            "null" if row[position] is None or type_ is None else types.format_text(type_, row[position])
+        )
     return sql_error(
         "23505",
         f'could not create unique index "{index.name}"',

@@ -105,7 +105,9 @@ class Builder:
         """`(_, p, ctx) -> rows` of expressions without columns."""
         gen = self.gen()
         rows = ["(" + "".join(f"{gen.value(e)}, " for e in row) + ")" for row in exprs]
-        made: Callable[[Any, Sequence[Any], Any], list[Any]] = gen.function("r, p, ctx", f"[{', '.join(rows)}]")
+        made: Callable[[Any, Sequence[Any], Any], list[Any]] = gen.function(
+            "r, p, ctx", f"[{', '.join(rows)}]"
+        )
         return made
 
     # --- rows to rows
@@ -127,7 +129,9 @@ class Builder:
 
     def _sort(self, node: ph.SortRows) -> ops.Operator:
         wanted = row_tuple(self.gen(), node.limit) if node.limit else None
-        numeric = all(i.expr.type.kind in ("int", "bool") and sort_key(i.expr.type) is None for i in node.items)
+        numeric = all(
+            i.expr.type.kind in ("int", "bool") and sort_key(i.expr.type) is None for i in node.items
+        )
         ascending = all(not i.descending and not i.nulls_first for i in node.items)
         keys = [(self._sort_key(node.input, i), i.descending) for i in node.items]
         single = None

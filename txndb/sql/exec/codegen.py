@@ -96,7 +96,7 @@ class Codegen:
             case IsTest() | IsDistinct() | MakeArray():
                 return False
             case Call(strict=True):
-                return expr.cast is False and not expr.operator or any(self.nullable(a) for a in expr.args)
+                return (expr.cast is False and not expr.operator) or any(self.nullable(a) for a in expr.args)
             case And() | Or() | Not():
                 return any(self.nullable(a) for a in expr.children())
         return True
@@ -378,9 +378,7 @@ def _extreme(values: tuple[Any, ...], greatest: bool, less: Callable[[Any, Any],
     return best
 
 
-def _quantified(
-    left: Any, array: Any, compare: Callable[[Any, Any], Any], every: bool
-) -> bool | None:
+def _quantified(left: Any, array: Any, compare: Callable[[Any, Any], Any], every: bool) -> bool | None:
     if array is None:
         return None
     if not array:

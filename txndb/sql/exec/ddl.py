@@ -314,15 +314,11 @@ def constant_values(
 
     st = Statement(catalog, info, virtual, [], env)
     binder = ExprBinder(st, Scope(), _no_rows, clause="this expression")
-    bound = [
-        coerce(st, binder.bind(e), t, "a", position=e.pos) for e, t in zip(exprs, targets, strict=True)
-    ]
+    bound = [coerce(st, binder.bind(e), t, "a", position=e.pos) for e, t in zip(exprs, targets, strict=True)]
     return list(row_tuple(Codegen({}, 0), bound)((), (), env))
 
 
-def span_of(
-    catalog: Catalog, info: SessionInfo, name: ast.Name, kind: str
-) -> tuple[TableDesc, bytes, bytes]:
+def span_of(catalog: Catalog, info: SessionInfo, name: ast.Name, kind: str) -> tuple[TableDesc, bytes, bytes]:
     """A table's or index's table and key span."""
     if kind == "INDEX":
         found = catalog.index(info.database_id, name.name, _schema_id(catalog, info, name))
@@ -352,7 +348,9 @@ def split_keys(
         assert isinstance(action, ast.SplitAt)
         for row in action.rows:
             if len(row) > len(index.columns):
-                raise sql_error("42601", "SPLIT AT has more values than the index has columns", position=node.pos)
+                raise sql_error(
+                    "42601", "SPLIT AT has more values than the index has columns", position=node.pos
+                )
             st = Statement(catalog, info, virtual, [], x.env)
             binder = ExprBinder(st, Scope(), _no_rows, clause="SPLIT AT")
             bound = [

@@ -76,7 +76,9 @@ async def _add_column(c: DdlContext, table: TableDesc, action: ast.AddColumn) ->
         raise sql_error("42701", f'column "{definition.name}" of relation "{table.name}" already exists')
     column, serial = make_column(c, definition, table.next_position)
     if serial:
-        raise FeatureNotSupportedError("ADD COLUMN of a serial type is not supported yet", position=action.pos)
+        raise FeatureNotSupportedError(
+            "ADD COLUMN of a serial type is not supported yet", position=action.pos
+        )
     later: list[ast.Constraint] = []
     for constraint in definition.constraints:
         if isinstance(constraint, ast.DefaultValue):
@@ -103,7 +105,9 @@ def _missing(c: DdlContext, column: ColumnDesc, position: int) -> str | None:
         return None
     bound = default_of(c.statement(), column)
     if is_volatile(bound):
-        raise FeatureNotSupportedError("ADD COLUMN with a volatile default is not supported", position=position)
+        raise FeatureNotSupportedError(
+            "ADD COLUMN with a volatile default is not supported", position=position
+        )
     (value,) = row_tuple(Codegen({}, 0), (bound,))((), (), c.env)
     return None if value is None else types.format_text(column_type(column), value)
 
@@ -134,7 +138,9 @@ async def _drop_column(c: DdlContext, table: TableDesc, action: ast.DropColumn) 
             return table
         raise sql_error("42703", f'column "{action.name}" of relation "{table.name}" does not exist')
     if column.position in table.primary.columns:
-        raise FeatureNotSupportedError("dropping a primary key column is not supported yet", position=action.pos)
+        raise FeatureNotSupportedError(
+            "dropping a primary key column is not supported yet", position=action.pos
+        )
     kept: list[IndexDesc] = []
     for index in table.indexes:
         if column.position in index.columns:
@@ -179,7 +185,9 @@ def _key_positions(table: TableDesc, columns: tuple[str, ...], at: int) -> tuple
     for name in columns:
         column = table.column(name)
         if column is None or column.hidden:
-            raise sql_error("42703", f'column "{name}" of relation "{table.name}" does not exist', position=at)
+            raise sql_error(
+                "42703", f'column "{name}" of relation "{table.name}" does not exist', position=at
+            )
         positions.append(column.position)
     return tuple(positions)
 
@@ -189,7 +197,9 @@ async def _add_primary_key(c: DdlContext, table: TableDesc, node: ast.PrimaryKey
     if node.using_index is not None:
         raise FeatureNotSupportedError("USING INDEX is not supported", position=node.pos)
     if table.has_primary_key:
-        raise sql_error("42P16", f'multiple primary keys for table "{table.name}" are not allowed', position=node.pos)
+        raise sql_error(
+            "42P16", f'multiple primary keys for table "{table.name}" are not allowed', position=node.pos
+        )
     positions = _key_positions(table, node.columns, node.pos)
     taken: set[str] = set()
     if node.name is None:
@@ -298,7 +308,9 @@ async def _rename_column(c: DdlContext, table: TableDesc, action: ast.RenameColu
     if table.column(action.new) is not None:
         raise sql_error("42701", f'column "{action.new}" of relation "{table.name}" already exists')
     if table.checks and any(column.name in _check_uses(k, [column.name]) for k in table.checks):
-        raise FeatureNotSupportedError("renaming a column used by a CHECK is not supported", position=action.pos)
+        raise FeatureNotSupportedError(
+            "renaming a column used by a CHECK is not supported", position=action.pos
+        )
     return _with_column(table, msgspec.structs.replace(column, name=action.new))
 
 

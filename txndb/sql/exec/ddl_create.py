@@ -111,7 +111,9 @@ def storable_type(c: DdlContext, node: ast.TypeName) -> tuple[int, int, bool]:
 def make_column(c: DdlContext, definition: ast.ColumnDef, position: int) -> tuple[ColumnDesc, bool]:
     """A column's descriptor without its default, and whether it is SERIAL."""
     if definition.name == ROWID:
-        raise sql_error("42701", f'column name "{ROWID}" conflicts with a system column name', position=definition.pos)
+        raise sql_error(
+            "42701", f'column name "{ROWID}" conflicts with a system column name', position=definition.pos
+        )
     oid, typmod, serial = storable_type(c, definition.type)
     not_null = serial
     for constraint in definition.constraints:
@@ -131,7 +133,13 @@ def make_column(c: DdlContext, definition: ast.ColumnDef, position: int) -> tupl
 
 
 def add_sequence(
-    c: DdlContext, table_name: str, schema_id: int, column: ColumnDesc, sequence_id: int, table_id: int, taken: set[str]
+    c: DdlContext,
+    table_name: str,
+    schema_id: int,
+    column: ColumnDesc,
+    sequence_id: int,
+    table_id: int,
+    taken: set[str],
 ) -> tuple[ColumnDesc, SequenceDesc]:
     """A SERIAL column's sequence and default."""
     name = choose_name(c, schema_id, [table_name, column.name], "seq", taken)
@@ -312,7 +320,9 @@ def bind_checks(c: DdlContext, table: TableDesc) -> list[Bound]:
 # --- CREATE INDEX
 
 
-def index_columns(table: TableDesc, elements: tuple[ast.IndexElement, ...]) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+def index_columns(
+    table: TableDesc, elements: tuple[ast.IndexElement, ...]
+) -> tuple[tuple[int, ...], tuple[bool, ...]]:
     """Key columns and directions of an index definition."""
     positions: list[int] = []
     for element in elements:

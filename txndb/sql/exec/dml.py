@@ -47,7 +47,9 @@ def _size_check(key: bytes, value: bytes) -> None:
 class Constraints:
     """NOT NULL and CHECK of a table."""
 
-    def __init__(self, codec: TableCodec, layout: dict[int, int], checks: Sequence[tuple[str, Bound]], params: int):
+    def __init__(
+        self, codec: TableCodec, layout: dict[int, int], checks: Sequence[tuple[str, Bound]], params: int
+    ):
         self.codec = codec
         table = codec.table
         self.not_null = tuple((c.position, c.name) for c in table.columns if c.not_null)
@@ -175,7 +177,9 @@ class Insert:
                 txn.put(key, value)
         return self.returning.result(len(rows), rows, x)
 
-    async def _check_absent(self, txn: Txn, rows: Rows, keys: list[bytes], entries: list[list[Write]]) -> None:
+    async def _check_absent(
+        self, txn: Txn, rows: Rows, keys: list[bytes], entries: list[list[Write]]
+    ) -> None:
         """23505 for a key that exists or occurs twice; all are locked by one get."""
         checked = list(keys) if self.codec.table.has_primary_key else []
         count = len(checked)
@@ -220,7 +224,9 @@ class OnConflict:
             self.make = gen.function("rows, p, ctx", f"[({', '.join(cells)},) for r in rows]")
             if clause.condition is not None:
                 gen = Codegen(clause.layout, params)
-                self.keep = gen.function("rows, p, ctx", f"[r for r in rows if {gen.truth(clause.condition)}]")
+                self.keep = gen.function(
+                    "rows, p, ctx", f"[r for r in rows if {gen.truth(clause.condition)}]"
+                )
 
     def _keys(self, row: Row, indexes: Sequence[IndexCodec]) -> list[tuple[IndexCodec, bytes]]:
         codec = self.insert_of.codec

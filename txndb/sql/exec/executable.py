@@ -23,7 +23,17 @@ from txndb.sql.plan.physical import ProjectRows as ProjectNode
 class Executable:
     """A compiled plan."""
 
-    __slots__ = ("infos", "kind", "locks", "operator", "outer_count", "output", "param_types", "plan", "read_only")
+    __slots__ = (
+        "infos",
+        "kind",
+        "locks",
+        "operator",
+        "outer_count",
+        "output",
+        "param_types",
+        "plan",
+        "read_only",
+    )
 
     def __init__(self, catalog: Catalog, plan: Plan) -> None:
         self.plan = plan
@@ -78,6 +88,4 @@ def _compact(root: Physical, plan: Plan) -> Physical:
 
     assert plan.output is not None
     exprs = tuple(Col(c.type, by_slot[s], c.name) for c, s in zip(plan.output, plan.slots, strict=True))
-    return ProjectNode(
-        layout={}, width=count, nonnull=root.nonnull, rows=root.rows, input=root, exprs=exprs
-    )
+    return ProjectNode(layout={}, width=count, nonnull=root.nonnull, rows=root.rows, input=root, exprs=exprs)

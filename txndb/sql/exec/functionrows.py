@@ -8,6 +8,7 @@ from typing import Any
 from txndb.errors import sql_error
 from txndb.sql import types
 from txndb.sql.exec.codegen import Row
+from txndb.sql.plan.functions import CATALOG_ROWS
 from txndb.sql.types.core import INTERVAL, TIMESTAMP, SqlType, lookup_type
 
 Maker = Callable[[Any, Sequence[Any], Any], list[Row]]
@@ -22,7 +23,7 @@ def function_rows(
         values = args((), p, ctx)
         if None in values:
             return []
-        rows = [(v,) for v in _values(name, values, arg_types, ctx)]
+        rows = values[0] if name == CATALOG_ROWS else [(v,) for v in _values(name, values, arg_types, ctx)]
         return [(*r, i) for i, r in enumerate(rows, 1)] if ordinality else rows
 
     return make

@@ -201,7 +201,12 @@ def _compile_shape(shape: bytes) -> Callable[[Sequence[Any]], Predicate]:
     gen = Codegen({slot: slot for slot in range(len(kinds))}, 1 << 16)
     source = gen.condition(conditions)
     lines = ["def make(p):", *(f"    {line}" for line in gen.preamble)]
-    lines += ["    def test(data):", "        r = decode(data)", f"        return {source}", "    return test"]
+    lines += [
+        "    def test(data):",
+        "        r = decode(data)",
+        f"        return {source}",
+        "    return test",
+    ]
     gen.namespace["decode"] = decode
     gen.namespace["ctx"] = types.DEFAULT_CONTEXT
     exec(compile("\n".join(lines), "<filter>", "exec"), gen.namespace)

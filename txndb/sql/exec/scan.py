@@ -28,7 +28,16 @@ GET_KEYS_MAX = 2048
 class BoundsCode:
     """`Bounds` compiled: values of the leading columns, the IN list and the range, from parameters (and a row)."""
 
-    __slots__ = ("count", "encode_prefix", "encode_range", "index", "inclusive", "list_values", "range", "values")
+    __slots__ = (
+        "count",
+        "encode_prefix",
+        "encode_range",
+        "inclusive",
+        "index",
+        "list_values",
+        "range",
+        "values",
+    )
 
     def __init__(
         self,
@@ -225,7 +234,18 @@ class VirtualScan(Operator):
 class LookupJoin(Operator):
     """For each batch of left rows: the matching inner rows through an index, each distinct key fetched once."""
 
-    __slots__ = ("bounds", "condition", "index", "inner_width", "kind", "left", "lock", "lookup", "point", "table")
+    __slots__ = (
+        "bounds",
+        "condition",
+        "index",
+        "inner_width",
+        "kind",
+        "left",
+        "lock",
+        "lookup",
+        "point",
+        "table",
+    )
 
     def __init__(
         self,

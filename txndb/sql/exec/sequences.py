@@ -81,7 +81,8 @@ class SequenceState:
         value = sequence.start + self.cache.take(sequence.id) * sequence.increment
         if value > sequence.max_value:
             raise sql_error(
-                "2200H", f'nextval: reached maximum value of sequence "{sequence.name}" ({sequence.max_value})'
+                "2200H",
+                f'nextval: reached maximum value of sequence "{sequence.name}" ({sequence.max_value})',
             )
         self.current[sequence.id] = value
         self.last = value

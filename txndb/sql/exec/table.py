@@ -39,8 +39,8 @@ class IndexCodec:
         "decode",
         "descending",
         "encode_entry",
-        "encoder_all",
         "encode_full",
+        "encoder_all",
         "end",
         "id",
         "index",
@@ -54,7 +54,9 @@ class IndexCodec:
         "unique",
     )
 
-    def __init__(self, table: TableDesc, index: IndexDesc, kinds: Sequence[str], pads: frozenset[int]) -> None:
+    def __init__(
+        self, table: TableDesc, index: IndexDesc, kinds: Sequence[str], pads: frozenset[int]
+    ) -> None:
         self.index = index
         self.id = index.id
         self.primary = index.id == table.primary.id

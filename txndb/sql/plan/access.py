@@ -118,7 +118,9 @@ def stored_positions(table: TableDesc, index: IndexDesc) -> tuple[int, ...]:
     return (*index.columns, *rest)
 
 
-def choose_path(scan: Scan, wanted: Wanted = (), *, limited: bool = False, whole_row: bool = False) -> IndexScan:
+def choose_path(
+    scan: Scan, wanted: Wanted = (), *, limited: bool = False, whole_row: bool = False
+) -> IndexScan:
     """The cheapest path for the scan; `wanted` is the order the consumer would like, `limited` if under a LIMIT."""
     constraints = _constraints(scan)
     paths = [
@@ -282,4 +284,3 @@ def _build(scan: Scan, path: _Path) -> IndexScan:
         reverse=path.reverse,
         lock=scan.lock,
     )
-

@@ -345,7 +345,9 @@ class DmlBinder:
                         position=node.pos,
                     )
                 if column.position in made:
-                    raise sql_error("42601", f'multiple assignments to same column "{name}"', position=node.pos)
+                    raise sql_error(
+                        "42601", f'multiple assignments to same column "{name}"', position=node.pos
+                    )
                 if isinstance(value, ast.Default):
                     made[column.position] = default_of(self.st, column)
                 else:
@@ -364,7 +366,9 @@ class DmlBinder:
         """The CHECK constraints over the table's columns."""
         if not table.checks:
             return ()
-        exprs = ExprBinder(self.st, self._scope(table, columns, table.name), _no_rows, clause="check constraints")
+        exprs = ExprBinder(
+            self.st, self._scope(table, columns, table.name), _no_rows, clause="check constraints"
+        )
         return tuple(
             (c.name, exprs.bind_condition(parse_expression(c.expression), "CHECK")) for c in table.checks
         )

@@ -23,7 +23,6 @@ from txndb.sql.plan.expr import (
     Col,
     Const,
     Extreme,
-    InList,
     InSet,
     IsDistinct,
     IsTest,
@@ -183,7 +182,9 @@ class ExprBinder:
     def _is_distinct(self, node: ast.IsDistinct) -> Bound:
         equal = self.operator("=", self.bind(node.left), self.bind(node.right), node.pos)
         if not isinstance(equal, Call):
-            raise FeatureNotSupportedError("IS DISTINCT FROM on these types is not supported", position=node.pos)
+            raise FeatureNotSupportedError(
+                "IS DISTINCT FROM on these types is not supported", position=node.pos
+            )
         return IsDistinct(BOOL, equal, node.negated)
 
     def _like(self, node: ast.Like) -> Bound:
@@ -307,7 +308,9 @@ class ExprBinder:
         probe = Col(element, -1)
         call = self.operator(names.get(op, op), left, probe, position)
         if not isinstance(call, Call) or len(call.args) != 2:
-            raise FeatureNotSupportedError("this operator with ANY or ALL is not supported", position=position)
+            raise FeatureNotSupportedError(
+                "this operator with ANY or ALL is not supported", position=position
+            )
         if call.args[1] != probe:
             array = coerce(self.st, array, array_of(call.args[1].type.base), "i", position=position)
         return Quantified(BOOL, call.args[0], array, fns.binary_callable(self.st, call), op, every)
@@ -385,7 +388,9 @@ class ExprBinder:
             )
         return self.function(name, [self.bind(arg) for arg in node.args], node.pos, schema=node.name[:-1])
 
-    def function(self, name: str, args: Sequence[Bound], position: int = 0, schema: tuple[str, ...] = ()) -> Bound:
+    def function(
+        self, name: str, args: Sequence[Bound], position: int = 0, schema: tuple[str, ...] = ()
+    ) -> Bound:
         """A function over bound arguments."""
         try:
             return fns.make_function(self.st, name, list(args), schema)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from txndb.errors import FeatureNotSupportedError, sql_error
+from txndb.sql.catalog.descriptors import TableDesc
 from txndb.sql.catalog.virtual import VirtualTable
 from txndb.sql.parse import ast
 from txndb.sql.plan import functions as fns
@@ -90,7 +91,10 @@ def _table(binder: QueryBinder, item: ast.TableRef, scope: Scope) -> Logical:
     alias = item.alias.name if item.alias else item.name.name
     if isinstance(relation, VirtualTable):
         cols = [st.new_col(type_by_oid(c.type_oid), c.name, not c.not_null) for c in relation.columns]
+        before = len(scope.columns)
         _name_columns(scope, alias, [c.name for c in relation.columns], cols, item.alias, item.pos)
+        for named, column in zip(scope.columns[before:], relation.columns, strict=True):
+            named.starred = not column.hidden
         return VirtualScan(tuple(cols), relation, alias)
     scan = make_scan(st, relation, alias)
     visible = [(c.name, col) for c, col in zip(relation.columns, scan.columns, strict=True) if not c.hidden]
@@ -98,14 +102,14 @@ def _table(binder: QueryBinder, item: ast.TableRef, scope: Scope) -> Logical:
     return scan
 
 
-def make_scan(st: Statement, table: object, alias: str) -> Scan:
+def make_scan(st: Statement, table: TableDesc, alias: str) -> Scan:
     """A scan of a stored table with fresh columns."""
-    from txndb.sql.catalog.descriptors import TableDesc
-
-    assert isinstance(table, TableDesc)
     cols = [
-        st.new_col(type_by_oid(c.type_oid).with_typmod(c.typmod), c.name, not c.not_null) for c in table.columns
+        st.new_col(type_by_oid(c.type_oid).with_typmod(c.typmod), c.name, not c.not_null)
+        for c in table.columns
     ]
+    for column, col in zip(table.columns, cols, strict=True):
+        st.origins[col.id] = (table.id, column.position + 1)
     return Scan(tuple(cols), table, alias)
 
 
@@ -114,7 +118,9 @@ def _common_table(
 ) -> Logical:
     """A reference binds the common table's query anew, seeing only what was defined before it."""
     if not isinstance(cte.query, ast.Query):
-        raise FeatureNotSupportedError("data-modifying statements in WITH are not supported", position=cte.pos)
+        raise FeatureNotSupportedError(
+            "data-modifying statements in WITH are not supported", position=cte.pos
+        )
     st = binder.st
     saved, st.ctes = st.ctes, st.ctes[:level]
     try:
@@ -139,17 +145,20 @@ def _function(binder: QueryBinder, item: ast.FunctionRef, scope: Scope, lateral:
     name = call.name if isinstance(call, ast.SqlValueFunction) else call.name[-1]
     alias = item.alias.name if item.alias else name
     exprs = binder.exprs(lateral or Scope(scope.parent), "functions in FROM")
-    if isinstance(call, ast.SqlValueFunction) or name not in fns.SET_RETURNING:
+    if isinstance(call, ast.SqlValueFunction) or not fns.is_set_returning(st, name, len(call.args)):
         value = exprs.bind_known(call)
         plan: Logical = Project((st.new_col(value.type, name),), ValuesRows((), ((),)), (value,))
         names = [alias]
     else:
-        args, results = fns.set_returning(st, name, [exprs.bind(a) for a in call.args], item.pos)
+        given = [exprs.bind(a) for a in call.args]
+        rows = fns.catalog_rows(st, name, given)
+        args, results = rows if rows is not None else fns.set_returning(st, name, given, item.pos)
         cols = [st.new_col(t, n) for t, n in results]
         if item.ordinality:
             cols.append(st.new_col(INT8, "ordinality", nullable=False))
         names = [alias if len(results) == 1 else n for _, n in results]
-        plan = FunctionScan(tuple(cols), name, args, item.ordinality)
+        maker = name if rows is None else fns.CATALOG_ROWS
+        plan = FunctionScan(tuple(cols), maker, args, item.ordinality)
     if item.ordinality:
         names.append("ordinality")
     _name_columns(scope, alias, names, list(plan.columns), item.alias, item.pos)
@@ -202,7 +211,9 @@ def _join(binder: QueryBinder, item: ast.Join, scope: Scope) -> Logical:
     if item.alias is not None:
         names = [c.name for c in merged.columns if c.starred]
         cols = [c.col for c in merged.columns if c.starred]
-        _name_columns(scope, item.alias.name, names, [c for c in cols if isinstance(c, Col)], item.alias, item.pos)
+        _name_columns(
+            scope, item.alias.name, names, [c for c in cols if isinstance(c, Col)], item.alias, item.pos
+        )
     else:
         scope.merge(merged)
     return plan
@@ -226,7 +237,9 @@ def _lateral_condition(
     if item.on is None or (isinstance(item.on, ast.Literal) and item.on.value is True):
         return plan
     if kind == "LEFT":
-        raise FeatureNotSupportedError("LEFT JOIN LATERAL with a condition other than true", position=item.on.pos)
+        raise FeatureNotSupportedError(
+            "LEFT JOIN LATERAL with a condition other than true", position=item.on.pos
+        )
     exprs = binder.exprs(joined, "JOIN conditions")
     condition = exprs.bind_condition(item.on, "JOIN/ON")
     plan = exprs.take_applies(plan)
@@ -255,8 +268,8 @@ def _using(
         sides.append(found[0])
     a, b = sides
     condition = fns.make_operator(binder.st, "=", a.col, b.col)
-    for side in sides:
-        side.unqualified = side.starred = False
+    for entry in sides:
+        entry.unqualified = entry.starred = False
     merged: Bound = b.col if kind == "RIGHT" else a.col
     if kind == "FULL":
         pair = unify(binder.st, [a.col, b.col], "JOIN/USING", position=position)

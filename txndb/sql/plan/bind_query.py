@@ -112,8 +112,8 @@ class QueryBinder:
             column = [row[i] for row in rows]
             if targets is None or len(rows) > 1 or column[0].type.oid != UNKNOWN.oid:
                 column = unify(self.st, column, "VALUES", position=body.pos)
-            for row, value in zip(rows, column, strict=True):
-                row[i] = value
+            for cells, value in zip(rows, column, strict=True):
+                cells[i] = value
         names = [f"column{i + 1}" for i in range(width)]
         cols = tuple(self.st.new_col(e.type, n) for e, n in zip(rows[0], names, strict=True))
         if exprs.applies:
@@ -180,12 +180,16 @@ class QueryBinder:
         return Sort(plan.columns, plan, tuple(items))
 
 
-def output_column(node: ast.Expr, names: list[str], columns: list[Col], clause: str = "ORDER BY") -> Col | None:
+def output_column(
+    node: ast.Expr, names: list[str], columns: list[Col], clause: str = "ORDER BY"
+) -> Col | None:
     """The output column that an ORDER BY or GROUP BY item means by position or name."""
     if isinstance(node, ast.Literal) and node.kind == "integer":
         assert isinstance(node.value, int)
         if not 1 <= node.value <= len(names):
-            raise sql_error("42P10", f"{clause} position {node.value} is not in select list", position=node.pos)
+            raise sql_error(
+                "42P10", f"{clause} position {node.value} is not in select list", position=node.pos
+            )
         return columns[node.value - 1]
     if isinstance(node, ast.ColumnRef) and len(node.parts) == 1:
         found = {c for n, c in zip(names, columns, strict=True) if n == node.parts[0]}
@@ -228,7 +232,9 @@ class SelectBinder:
         exprs = [t.expr for t in targets] + [i.expr for i in items] + ([having] if having is not None else [])
         if grouped or any(contains_aggregate(e) for e in exprs):
             if self.query.locking:
-                raise sql_error("0A000", "FOR UPDATE is not allowed with GROUP BY clause", position=self.query.pos)
+                raise sql_error(
+                    "0A000", "FOR UPDATE is not allowed with GROUP BY clause", position=self.query.pos
+                )
             keys = [self._group_key(node, targets) for node in select.group_by]
             plan, exprs = group(self.st, self.exprs, plan, keys, exprs, select)
         else:
@@ -430,4 +436,4 @@ def output_name(node: ast.Expr) -> str:
     return "?column?"
 
 
-__all__ = ["QueryBinder", "expand_star", "output_name", "Aggregate", "fns", "transform", "type_display"]
+__all__ = ["Aggregate", "QueryBinder", "expand_star", "fns", "output_name", "transform", "type_display"]

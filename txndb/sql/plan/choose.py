@@ -64,7 +64,9 @@ def choose(node: lo.Logical, want: Want = NOTHING) -> Physical:
         case lo.Scan():
             return choose_path(node, want.order, limited=want.limited)
         case lo.VirtualScan():
-            return VirtualRows(layout=slots(node.columns), width=len(node.columns), rows=100.0, table=node.table)
+            return VirtualRows(
+                layout=slots(node.columns), width=len(node.columns), rows=100.0, table=node.table
+            )
         case lo.FunctionScan():
             return FunctionRows(
                 layout=slots(node.columns),
@@ -76,7 +78,10 @@ def choose(node: lo.Logical, want: Want = NOTHING) -> Physical:
             )
         case lo.ValuesRows():
             return ConstantRows(
-                layout=slots(node.columns), width=len(node.columns), rows=float(len(node.rows)), exprs=node.rows
+                layout=slots(node.columns),
+                width=len(node.columns),
+                rows=float(len(node.rows)),
+                exprs=node.rows,
             )
         case lo.Filter():
             return _filter(choose(node.input, want), node.conditions)
@@ -115,7 +120,9 @@ def _filter(below: Physical, conditions: tuple[Bound, ...]) -> Physical:
 
 
 def _project(node: lo.Project, want: Want) -> Physical:
-    passed = {c.id for c, e in zip(node.columns, node.exprs, strict=True) if isinstance(e, Col) and e.id == c.id}
+    passed = {
+        c.id for c, e in zip(node.columns, node.exprs, strict=True) if isinstance(e, Col) and e.id == c.id
+    }
     inner = want
     if any(c not in passed for c, _ in want.order):
         inner = Want((), want.limited and not want.order)
@@ -155,7 +162,11 @@ def _wanted(items: Sequence[lo.SortItem]) -> Wanted | None:
     """The items as an index order, None if no index can give it."""
     wanted: list[tuple[int, bool]] = []
     for item in items:
-        if not isinstance(item.expr, Col) or item.nulls_first != item.descending or item.expr.type.oid == 1042:
+        if (
+            not isinstance(item.expr, Col)
+            or item.nulls_first != item.descending
+            or item.expr.type.oid == 1042
+        ):
             return None
         wanted.append((item.expr.id, item.descending))
     return tuple(wanted)
@@ -230,7 +241,9 @@ def _aggregation(node: lo.Aggregation) -> Physical:
     below = choose(node.input, Want(wanted) if _cheap_order(node.input) else NOTHING)
     ordered = bool(wanted) and _grouped(below, wanted)
     nonnull = frozenset(
-        c.id for c, k in zip(node.columns, node.keys, strict=False) if isinstance(k, Col) and k.id in below.nonnull
+        c.id
+        for c, k in zip(node.columns, node.keys, strict=False)
+        if isinstance(k, Col) and k.id in below.nonnull
     )
     return HashAggregate(
         layout=slots(node.columns),
@@ -257,7 +270,10 @@ def _grouped(below: Physical, wanted: Wanted) -> bool:
 
 
 def _set_op(node: lo.SetOp) -> Physical:
-    left, right = compact(choose(node.left), node.left.columns), compact(choose(node.right), node.right.columns)
+    left, right = (
+        compact(choose(node.left), node.left.columns),
+        compact(choose(node.right), node.right.columns),
+    )
     return SetOperation(
         layout=slots(node.columns),
         width=len(node.columns),
@@ -324,7 +340,9 @@ def _apply(node: lo.Apply, want: Want) -> Physical:
 
 def _join(node: lo.Join, want: Want) -> Physical:
     if node.kind == "RIGHT":
-        swapped = lo.Join((*node.right.columns, *node.left.columns), "LEFT", node.right, node.left, node.conditions)
+        swapped = lo.Join(
+            (*node.right.columns, *node.left.columns), "LEFT", node.right, node.left, node.conditions
+        )
         return _join(swapped, want)
     left_ids = {c.id for c in node.left.columns}
     inner_want = want if want.order and all(c in left_ids for c, _ in want.order) else NOTHING
@@ -403,7 +421,7 @@ def _lookup(
         return None
     scan = node.right
     by_id = {c.id: c for c in scan.columns}
-    extra: list[Bound] = []
+    extra: list[Call] = []
     for condition in node.conditions:
         if isinstance(condition, Call) and condition.name == "=" and condition.operator:
             for a in condition.args:
@@ -421,7 +439,9 @@ def _lookup(
     ):
         return None
     per_row = 1.0 if inner.point else max(1.0, inner.rows)
-    if left.rows * per_row * LOOKUP_COST >= max(right.rows, TABLE_ROWS / 4 if isinstance(right, IndexScan) else 0):
+    if left.rows * per_row * LOOKUP_COST >= max(
+        right.rows, TABLE_ROWS / 4 if isinstance(right, IndexScan) else 0
+    ):
         return None
     inner = msgspec.structs.replace(inner, limit=(), filters=())
     layout, width = _joined_layout(left, inner)

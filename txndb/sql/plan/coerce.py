@@ -13,10 +13,10 @@ from txndb.sql.parse import ast
 from txndb.sql.plan.expr import Bound, Call, Const, MakeArray, Param
 from txndb.sql.plan.scope import Statement
 from txndb.sql.types import resolve
-from txndb.sql.types.casts import Cast, cannot_cast, find_cast
+from txndb.sql.types.casts import Cast, Context, cannot_cast, find_cast
 from txndb.sql.types.core import RECORD, TEXT, UNKNOWN, SqlType, array_of, element_of, lookup_type
 
-_CONTEXTS = {"i": "implicit", "a": "assignment", "e": "explicit"}
+_CONTEXTS: dict[str, Context] = {"i": "implicit", "a": "assignment", "e": "explicit"}
 
 
 def type_display(type_: SqlType) -> str:
@@ -38,7 +38,7 @@ def coerce(st: Statement, expr: Bound, target: SqlType, context: str, *, positio
         assert element is not None
         items = tuple(coerce(st, item, element, context, position=position) for item in expr.items)
         return MakeArray(target, items)
-    found = find_cast(source, target, _CONTEXTS[context])  # type: ignore[arg-type]
+    found = find_cast(source, target, _CONTEXTS[context])
     if found is None:
         raise _no_cast(source, target, context, position)
     return apply_cast(expr, target, found)
@@ -58,9 +58,7 @@ def _no_cast(source: SqlType, target: SqlType, context: str, position: int) -> E
     )
 
 
-def _coerce_unknown(
-    st: Statement, expr: Bound, target: SqlType, context: str, position: int
-) -> Bound | None:
+def _coerce_unknown(st: Statement, expr: Bound, target: SqlType, context: str, position: int) -> Bound | None:
     if isinstance(expr, Param):
         if expr.index < len(st.param_types):
             if st.param_types[expr.index] is None:

@@ -82,7 +82,9 @@ def _is_distinct(node: ast.IsDistinct) -> str:
 
 def _like(node: ast.Like) -> str:
     escape = f" ESCAPE {deparse(node.escape)}" if node.escape is not None else ""
-    return f"({deparse(node.arg)} {'NOT ' if node.negated else ''}{node.kind} {deparse(node.pattern)}{escape})"
+    return (
+        f"({deparse(node.arg)} {'NOT ' if node.negated else ''}{node.kind} {deparse(node.pattern)}{escape})"
+    )
 
 
 def _between(node: ast.Between) -> str:

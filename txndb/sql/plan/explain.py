@@ -37,7 +37,9 @@ def expr_text(expr: Bound) -> str:
         case Const():
             return _constant(expr)
         case Param():
-            return f"${expr.index + 1}" if expr.index < OUTER_PARAM else f"outer${expr.index - OUTER_PARAM + 1}"
+            return (
+                f"${expr.index + 1}" if expr.index < OUTER_PARAM else f"outer${expr.index - OUTER_PARAM + 1}"
+            )
         case Col():
             return expr.name or f"column{expr.id}"
         case Call():

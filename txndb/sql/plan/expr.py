@@ -5,7 +5,7 @@ the plan never rewrites it. Equality is structural (GROUP BY matching relies on 
 
 Invariants:
 1. After binding no expression is of type unknown, except a NULL or parameter whose type nothing determines.
-2. A column of an enclosing query is a parameter numbered from `OUTER_PARAM` on, set by the `Apply` that runs the subquery.
+2. A column of an enclosing query is a parameter numbered from `OUTER_PARAM` on, set by the `Apply` that runs it.
 3. Aggregates and subqueries do not occur in a finished plan: the binder replaces them by columns of the operator
    that computes them.
 """

@@ -72,7 +72,8 @@ def make_operator(st: Statement, name: str, left: Bound | None, right: Bound) ->
     found = types.resolve_operator(name, left.type if left is not None else None, right.type)
     args = (right,) if left is None else (left, right)
     coerced = tuple(
-        coerce(st, a, t, "i") if a.type.oid != t.oid else a for a, t in zip(args, found.arg_types, strict=True)
+        coerce(st, a, t, "i") if a.type.oid != t.oid else a
+        for a, t in zip(args, found.arg_types, strict=True)
     )
     return Call(
         found.result,
@@ -132,10 +133,15 @@ def make_function(st: Statement, name: str, args: list[Bound], schema: tuple[str
         raise sql_error("3F000", f'schema "{schema[-1]}" does not exist')
     found = st.virtual.find_function(name, len(args))
     if found is not None:
+        if found.columns:
+            raise FeatureNotSupportedError(
+                f"{name}() returns a set, which is supported in FROM and as a whole item only"
+            )
         return _catalog_call(st, name, args, found)
     resolved = types.resolve_function(name, [a.type for a in args])
     coerced = tuple(
-        coerce(st, a, t, "i") if a.type.oid != t.oid else a for a, t in zip(args, resolved.arg_types, strict=True)
+        coerce(st, a, t, "i") if a.type.oid != t.oid else a
+        for a, t in zip(args, resolved.arg_types, strict=True)
     )
     return Call(
         resolved.result,
@@ -205,7 +211,8 @@ def make_aggregate(
         )
     found = types.resolve_aggregate(name, [a.type for a in args])
     coerced = tuple(
-        coerce(st, a, t, "i") if a.type.oid != t.oid else a for a, t in zip(args, found.arg_types, strict=True)
+        coerce(st, a, t, "i") if a.type.oid != t.oid else a
+        for a, t in zip(args, found.arg_types, strict=True)
     )
     return Aggregate(found.result, name, coerced, found, node.distinct, condition, order)
 
@@ -213,6 +220,24 @@ def make_aggregate(
 # --- functions in FROM
 
 SET_RETURNING: Final = frozenset(("generate_series", "unnest", "generate_subscripts"))
+CATALOG_ROWS: Final = "catalog rows"
+"""The executor's name for a set-returning catalogue function: its one argument is the list of rows."""
+
+
+def is_set_returning(st: Statement, name: str, count: int) -> bool:
+    """Whether a call returns a set."""
+    found = st.virtual.find_function(name, count)
+    return name in SET_RETURNING if found is None else bool(found.columns)
+
+
+def catalog_rows(
+    st: Statement, name: str, args: list[Bound]
+) -> tuple[tuple[Bound, ...], list[tuple[SqlType, str]]] | None:
+    """The argument and result columns of a set-returning catalogue function; None when it is another function."""
+    found = st.virtual.find_function(name, len(args))
+    if found is None or not found.columns:
+        return None
+    return (_catalog_call(st, name, args, found),), [(type_by_oid(c.type_oid), c.name) for c in found.columns]
 
 
 def set_returning(
@@ -222,7 +247,9 @@ def set_returning(
     if name == "unnest" and len(args) == 1:
         element = element_of(args[0].type)
         if element is None:
-            raise sql_error("42883", f"function unnest({type_display(args[0].type)}) does not exist", position=position)
+            raise sql_error(
+                "42883", f"function unnest({type_display(args[0].type)}) does not exist", position=position
+            )
         return tuple(args), [(element, "unnest")]
     if name == "generate_subscripts" and len(args) in (2, 3):
         target = [args[0], *(coerce(st, a, INT4, "i") for a in args[1:])]

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 
 def group(
-    st: Statement, binder: ExprBinder, plan: Logical, keys: list[Bound], exprs: list[Bound], select: ast.Select
+    st: Statement,
+    binder: ExprBinder,
+    plan: Logical,
+    keys: list[Bound],
+    exprs: list[Bound],
+    select: ast.Select,
 ) -> tuple[Logical, list[Bound]]:
     """Put the aggregation over `plan`; returns it and `exprs` rewritten over its columns.
 

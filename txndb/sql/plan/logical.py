@@ -101,7 +101,8 @@ class Join(Logical, frozen=True, eq=False):
         return (self.left, self.right)
 
     def with_inputs(self, inputs: tuple[Logical, ...]) -> Logical:
-        return Join((*inputs[0].columns, *inputs[1].columns), self.kind, *inputs, self.conditions)
+        left, right = inputs
+        return Join((*left.columns, *right.columns), self.kind, left, right, self.conditions)
 
 
 class Aggregation(Logical, frozen=True, eq=False):
@@ -178,7 +179,8 @@ class SetOp(Logical, frozen=True, eq=False):
         return (self.left, self.right)
 
     def with_inputs(self, inputs: tuple[Logical, ...]) -> Logical:
-        return SetOp(self.columns, self.op, self.all, *inputs)
+        left, right = inputs
+        return SetOp(self.columns, self.op, self.all, left, right)
 
 
 ApplyKind = Literal["scalar", "exists", "set", "array", "list", "lateral", "lateral-left"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
@@ -12,7 +11,7 @@ from txndb.sql.catalog.descriptors import TableDesc
 from txndb.sql.parse import ast
 from txndb.sql.plan.bind_dml import BoundDml, DmlBinder
 from txndb.sql.plan.bind_query import QueryBinder
-from txndb.sql.plan.choose import choose
+from txndb.sql.plan.choose import choose, compact
 from txndb.sql.plan.expr import Bound, Col
 from txndb.sql.plan.logical import Logical, Scan
 from txndb.sql.plan.physical import (
@@ -86,21 +85,21 @@ def _locks(node: Physical) -> bool:
 
 def output_columns(st: Statement, names: list[str], exprs: tuple[Bound, ...]) -> tuple[OutputColumn, ...]:
     """The result's description."""
-    return tuple(OutputColumn(n, e.type) for n, e in zip(names, exprs, strict=True))
+    made = []
+    for name, expr in zip(names, exprs, strict=True):
+        table_id, number = st.origins.get(expr.id, (0, 0)) if isinstance(expr, Col) else (0, 0)
+        made.append(OutputColumn(name, expr.type, table_id, number))
+    return tuple(made)
 
 
 def _plan_dml(st: Statement, bound: BoundDml) -> Plan:
     columns = bound.input.columns
     logical = rewrite(bound.input) if bound.kind == "INSERT" else _rewrite_target(bound)
     physical = choose(logical)
-    layout = {
-        col.id: c.position for c, col in zip(bound.table.columns, bound.columns, strict=True)
-    }
+    layout = {col.id: c.position for c, col in zip(bound.table.columns, bound.columns, strict=True)}
     root: Root
     if bound.kind == "INSERT":
         if physical.layout != {c.id: i for i, c in enumerate(columns)} or physical.width != len(columns):
-            from txndb.sql.plan.choose import compact
-
             physical = compact(physical, columns)
         root = InsertPlan(
             table=bound.table,
@@ -128,9 +127,7 @@ def _plan_dml(st: Statement, bound: BoundDml) -> Plan:
     output = None
     if bound.returning is not None:
         output = output_columns(st, list(bound.names), bound.returning)
-    return Plan(
-        root=root, output=output, slots=tuple(range(len(output or ()))), kind=bound.kind, locks=True
-    )
+    return Plan(root=root, output=output, slots=tuple(range(len(output or ()))), kind=bound.kind, locks=True)
 
 
 def _rewrite_target(bound: BoundDml) -> Logical:
@@ -156,9 +153,7 @@ def _conflict(bound: BoundDml, layout: dict[int, int]) -> ConflictClause | None:
     table: TableDesc = bound.table
     for column, col in zip(table.columns, conflict.excluded, strict=False):
         both[col.id] = table.next_position + column.position
-    return ConflictClause(
-        conflict.arbiters, conflict.update, conflict.assignments, conflict.condition, both
-    )
+    return ConflictClause(conflict.arbiters, conflict.update, conflict.assignments, conflict.condition, both)
 
 
-__all__ = ["Any", "plan_statement", "rewrite"]
+__all__ = ["plan_statement", "rewrite"]

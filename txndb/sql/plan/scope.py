@@ -47,7 +47,8 @@ class Statement:
         self.outer_count = 0
         self._columns = 0
         self.ctes: list[dict[str, tuple[ast.CommonTable, int]]] = []
-        self.depends_on: dict[int, TableDesc] = {}
+        self.origins: dict[int, tuple[int, int]] = {}
+        """Column id -> (table id, column number from 1), for result descriptions."""
 
     def new_col(self, type_: SqlType, name: str, nullable: bool = True) -> Col:
         """A column id nobody uses yet."""
@@ -87,7 +88,6 @@ class Statement:
                 continue
             table = self.catalog.table(self.info.database_id, name.name, found.id)
             if table is not None:
-                self.depends_on[table.id] = table
                 return table
         raise sql_error("42P01", f'relation "{name}" does not exist', position=name.pos)
 
@@ -95,7 +95,9 @@ class Statement:
         """A stored table; 42501 for one of the system's."""
         found = self.find_relation(name)
         if isinstance(found, VirtualTable):
-            raise sql_error("42501", f"permission denied: \"{found.name}\" is a system catalog", position=name.pos)
+            raise sql_error(
+                "42501", f'permission denied: "{found.name}" is a system catalog', position=name.pos
+            )
         return found
 
     def _schemas(self, name: ast.Name) -> tuple[str, ...]:

@@ -171,7 +171,9 @@ def decode(raw: bytes, line: int) -> str:
         text = raw.decode()
     except UnicodeDecodeError as error:
         bad = " ".join(f"0x{b:02x}" for b in raw[error.start : error.start + 1])
-        raise sql_error("22021", f'invalid byte sequence for encoding "UTF8": {bad}', detail=f"line {line}") from None
+        raise sql_error(
+            "22021", f'invalid byte sequence for encoding "UTF8": {bad}', detail=f"line {line}"
+        ) from None
     if "\0" in text:
         raise sql_error("22021", 'invalid byte sequence for encoding "UTF8": 0x00')
     return text

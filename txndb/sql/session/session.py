@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from txndb.errors import (
     InFailedTransactionError,
@@ -47,6 +47,7 @@ from txndb.sql.session.transactions import Block
 from txndb.sql.types.core import SqlType, type_by_oid
 from txndb.sql.types.zones import zone_by_name
 
+T = TypeVar("T")
 EPOCH_2000_US = 946_684_800_000_000
 ATTEMPTS_MAX = 50
 PORTAL_BATCH_ROWS = 1024
@@ -70,7 +71,18 @@ class PreparedStatement:
 class Portal:
     """A bound statement, perhaps half read."""
 
-    __slots__ = ("block", "buffer", "columns", "count", "done", "name", "params", "prepared", "result", "stream")
+    __slots__ = (
+        "block",
+        "buffer",
+        "columns",
+        "count",
+        "done",
+        "name",
+        "params",
+        "prepared",
+        "result",
+        "stream",
+    )
 
     def __init__(self, name: str, prepared: PreparedStatement, params: Sequence[Any]) -> None:
         self.name = name
@@ -188,14 +200,16 @@ class Session:
             await self._drop_implicit()
             raise
 
-    async def _guard(self, work: Any) -> Any:
+    async def _guard(self, work: Awaitable[T]) -> T:
         """Run a statement so that `cancel` and statement_timeout end it with 57014."""
         self._task = asyncio.current_task()
         self._cancelled = ""
         timer = None
         if self._timeout_ms:
             loop = asyncio.get_running_loop()
-            timer = loop.call_later(self._timeout_ms / 1000, self._interrupt, "canceling statement due to statement timeout")
+            timer = loop.call_later(
+                self._timeout_ms / 1000, self._interrupt, "canceling statement due to statement timeout"
+            )
         try:
             return await work
         except asyncio.CancelledError:
@@ -355,7 +369,12 @@ class Session:
         block = self.block if self.block is not None else self.implicit
         if block is None:
             return error
-        if not isinstance(error, RetryError) and block.txn is not None and not block.dead and not block.failed:
+        if (
+            not isinstance(error, RetryError)
+            and block.txn is not None
+            and not block.dead
+            and not block.failed
+        ):
             try:
                 await block.txn.check()
             except RetryError as lost:
@@ -416,7 +435,14 @@ class Session:
         return source.node
 
     def _key(self, catalog: Catalog, source: Source) -> tuple[Any, ...]:
-        return (source.text, catalog.version, source.kinds, self.info.database_id, self.info.search_path, self.info.user)
+        return (
+            source.text,
+            catalog.version,
+            source.kinds,
+            self.info.database_id,
+            self.info.search_path,
+            self.info.user,
+        )
 
     def _cached(self, block: Block, source: Source) -> Executable | None:
         catalog = block.catalog
@@ -490,7 +516,7 @@ class Session:
 
     def columns_of(self, found: Executable) -> tuple[ColumnInfo, ...] | None:
         """The result's description, made once per plan."""
-        infos = found.infos
+        infos: tuple[ColumnInfo, ...] | None = found.infos
         if infos is None and found.output is not None:
             infos = found.infos = column_infos(found.output)
         return infos
@@ -549,7 +575,9 @@ class Session:
         """The values of expressions without columns, as given types (EXECUTE's arguments)."""
         from txndb.sql.exec.ddl import constant_values
 
-        return constant_values(self.context.catalog, self.info, self.services.virtual, self.env, exprs, targets)
+        return constant_values(
+            self.context.catalog, self.info, self.services.virtual, self.env, exprs, targets
+        )
 
     # --- utility statements
 
@@ -707,7 +735,11 @@ class Session:
     def close_portal(self, name: str) -> None:
         """Forget a portal; no error if there is none."""
         portal = self.portals.pop(name, None)
-        if portal is not None and portal.block is not None and portal.block not in (self.block, self.implicit):
+        if (
+            portal is not None
+            and portal.block is not None
+            and portal.block not in (self.block, self.implicit)
+        ):
             portal.block.release()
 
     async def sync(self) -> None:

@@ -73,7 +73,9 @@ def _encoding(name: str, value: str) -> str:
 def _date_style(name: str, value: str) -> str:
     words = [w.strip().upper() for w in value.split(",")]
     if words[0] not in ("ISO", "DEFAULT", "MDY", "DMY", "YMD"):
-        raise sql_error("0A000", f'DateStyle "{value}" is not supported', hint="Dates are shown in ISO style.")
+        raise sql_error(
+            "0A000", f'DateStyle "{value}" is not supported', hint="Dates are shown in ISO style."
+        )
     if any(w in ("DMY", "YMD", "EUROPEAN") for w in words):
         raise sql_error("0A000", f'DateStyle "{value}" is not supported', hint="The order is MDY.")
     return "ISO, MDY"

@@ -157,7 +157,9 @@ def _in_block(block: Block | None, session: Session, what: str) -> Block:
     return block
 
 
-async def _savepoint(session: Session, node: ast.Savepoint, _s: Source, _p: Any, block: Block | None) -> Result:
+async def _savepoint(
+    session: Session, node: ast.Savepoint, _s: Source, _p: Any, block: Block | None
+) -> Result:
     _in_block(block, session, "SAVEPOINT").savepoint(node.name, session.settings.values)
     return Result("SAVEPOINT")
 
@@ -167,7 +169,9 @@ async def _release(session: Session, node: ast.Release, _s: Source, _p: Any, blo
     return Result("RELEASE")
 
 
-async def _rollback_to(session: Session, node: ast.RollbackTo, _s: Source, _p: Any, block: Block | None) -> Result:
+async def _rollback_to(
+    session: Session, node: ast.RollbackTo, _s: Source, _p: Any, block: Block | None
+) -> Result:
     found = _in_block(block, session, "ROLLBACK TO SAVEPOINT")
     session.settings.values = dict(found.rollback_to(node.name))
     session.settings_changed()
@@ -234,7 +238,9 @@ async def _reset(session: Session, node: ast.ResetParameter, _s: Source, _p: Any
     return Result("RESET")
 
 
-async def _show(session: Session, node: ast.ShowParameter, _s: Source, _p: Any, block: Block | None) -> Result:
+async def _show(
+    session: Session, node: ast.ShowParameter, _s: Source, _p: Any, block: Block | None
+) -> Result:
     if node.name == "all":
         rows: list[tuple[Any, ...]] = [(n, v, "") for n, v in session.settings.all()]
         return Result("SHOW", _text_columns("name", "setting", "description"), rows)
@@ -280,7 +286,9 @@ _WORDS: dict[type, str] = {
 }
 
 
-async def _alter(session: Session, node: ast.AlterTable, source: Source, p: Any, block: Block | None) -> Result:
+async def _alter(
+    session: Session, node: ast.AlterTable, source: Source, p: Any, block: Block | None
+) -> Result:
     splits = [a for a in node.actions if isinstance(a, ast.SplitAt)]
     if not splits:
         return await _ddl(session, node, source, p, block)
@@ -327,7 +335,9 @@ async def _explain(
         raise FeatureNotSupportedError("EXPLAIN of this statement is not supported", position=inner.pos)
     options = {o.name: (o.value or "on").lower() for o in node.options}
     if options.get("format", "text") != "text":
-        raise FeatureNotSupportedError(f"EXPLAIN (FORMAT {options['format']}) is not supported", position=node.pos)
+        raise FeatureNotSupportedError(
+            f"EXPLAIN (FORMAT {options['format']}) is not supported", position=node.pos
+        )
     used = block if block is not None else Block(session.services, explicit=False, read_only=True)
     wrapped = Source(f"EXPLAINED {source.text}", node=inner)
     wrapped.param_types = source.param_types
@@ -357,7 +367,9 @@ _RANGES_COLUMNS = (
 )
 
 
-async def _show_ranges(session: Session, node: ast.ShowRanges, _s: Source, _p: Any, block: Block | None) -> Result:
+async def _show_ranges(
+    session: Session, node: ast.ShowRanges, _s: Source, _p: Any, block: Block | None
+) -> Result:
     used = block if block is not None else Block(session.services, explicit=False, read_only=True)
     try:
         catalog = await used.current_catalog()
@@ -385,7 +397,9 @@ def _objects_columns(node: ast.ShowObjects) -> tuple[ColumnInfo, ...]:
     return _text_columns(*names)
 
 
-async def _show_objects(session: Session, node: ast.ShowObjects, _s: Source, _p: Any, block: Block | None) -> Result:
+async def _show_objects(
+    session: Session, node: ast.ShowObjects, _s: Source, _p: Any, block: Block | None
+) -> Result:
     used = block if block is not None else Block(session.services, explicit=False, read_only=True)
     try:
         catalog = await used.current_catalog()
@@ -399,7 +413,9 @@ async def _show_objects(session: Session, node: ast.ShowObjects, _s: Source, _p:
 # --- prepared statements
 
 
-async def _prepare(session: Session, node: ast.Prepare, source: Source, _p: Any, block: Block | None) -> Result:
+async def _prepare(
+    session: Session, node: ast.Prepare, source: Source, _p: Any, block: Block | None
+) -> Result:
     from txndb.sql.plan.coerce import resolve_type_name
     from txndb.sql.session.session import PreparedStatement
 
@@ -413,7 +429,9 @@ async def _prepare(session: Session, node: ast.Prepare, source: Source, _p: Any,
     return Result("PREPARE")
 
 
-async def _execute(session: Session, node: ast.Execute, source: Source, params: Any, block: Block | None) -> Result:
+async def _execute(
+    session: Session, node: ast.Execute, source: Source, params: Any, block: Block | None
+) -> Result:
     found = session.sql_prepared.get(node.name) or session.prepared.get(node.name)
     if found is None:
         raise sql_error("26000", f'prepared statement "{node.name}" does not exist', position=node.pos)

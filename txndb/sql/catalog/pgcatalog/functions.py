@@ -22,7 +22,8 @@ from txndb.sql.catalog.pgcatalog.objects import (
     index_definition,
     indexes_of,
 )
-from txndb.sql.catalog.virtual import CatalogContext, CatalogFunction, VirtualTable
+from txndb.sql.catalog.virtual import CatalogContext, CatalogFunction, VirtualColumn, VirtualTable
+from txndb.sql.parse.keywords import KEYWORDS, RESERVED, TYPE_OR_FUNCTION
 from txndb.sql.types.core import format_type, type_by_oid
 
 _ANY: Final = 2276
@@ -388,9 +389,48 @@ def _sizes() -> Rows:
     yield CatalogFunction("pg_tablespace_size", (_ANY,), _INT8, _nothing)
 
 
+def _options(context: CatalogContext, options: list[str]) -> list[tuple[str, str | None]]:
+    parts = [option.partition("=") for option in options]
+    return [(name, value if given else None) for name, given, value in parts]
+
+
+def _expanded(context: CatalogContext, items: list[Any]) -> list[tuple[Any, int]]:
+    return [(item, at) for at, item in enumerate(items, 1)]
+
+
+def _keywords(context: CatalogContext) -> list[tuple[str, str, bool, str]]:
+    words = {"U": "unreserved", "C": "unreserved (cannot be function or type name)"}
+    words |= {"T": "reserved (can be function or type name)", "R": "reserved"}
+    return [(word, code, True, words[code]) for word, code in keyword_categories()]
+
+
+def keyword_categories() -> list[tuple[str, str]]:
+    """(key word, its category's letter), by word."""
+    found = []
+    for word in sorted(KEYWORDS):
+        letter = "R" if word in RESERVED else "T" if word in TYPE_OR_FUNCTION else "U"
+        found.append((word.lower(), letter))
+    return found
+
+
+def _sets() -> Rows:
+    """Functions that return sets."""
+    c = VirtualColumn
+    relid = (c("relid", _REGCLASS),)
+    options = (c("option_name", _TEXT), c("option_value", _TEXT))
+    words = (c("word", _TEXT), c("catcode", 18), c("barelabel", _BOOL), c("catdesc", _TEXT))
+    acl = (c("grantor", _OID), c("grantee", _OID), c("privilege_type", _TEXT), c("is_grantable", _BOOL))
+    yield CatalogFunction("pg_partition_ancestors", (_REGCLASS,), 2249, _constant([]), columns=relid)
+    yield CatalogFunction("pg_options_to_table", (1009,), 2249, _options, columns=options)
+    yield CatalogFunction("aclexplode", (1034,), 2249, _constant([]), columns=acl)
+    yield CatalogFunction("pg_get_keywords", (), 2249, _keywords, columns=words)
+    pair = (c("x", _OID), c("n", _INT4))
+    yield CatalogFunction("_pg_expandarray", (22,), 2249, _expanded, columns=pair)
+
+
 def catalog_functions() -> list[CatalogFunction]:
     """All but those that describe functions."""
-    return [*_described(), *_of_session(), *_privileges(), *_sizes()]
+    return [*_described(), *_of_session(), *_privileges(), *_sizes(), *_sets()]
 
 
 def function_functions(builtins: Builtins) -> list[CatalogFunction]:

@@ -23,6 +23,7 @@ from txndb.sql.catalog.virtual import SessionInfo, VirtualColumn, VirtualTable
 from txndb.sql.types.core import SqlType, all_types, type_by_oid
 
 _DATA: Final = Path(__file__).with_name("relations.tables")
+_TABLEOID: Final = VirtualColumn("tableoid", 26, True, True)
 _NOTHING: Final[dict[str, Any]] = {"int": 0, "bool": False, "str": "", "float": 0.0, "array": []}
 
 
@@ -79,6 +80,7 @@ def packer(relation: Relation) -> Callable[[Row], tuple[Any, ...]]:
     """The function from a mapping to the relation's tuple."""
     slots = {column.name: at for at, column in enumerate(relation.columns)}
     template = [_default(column) for column in relation.columns]
+    hidden = (relation.oid,) if relation.kind == "r" else ()
 
     def pack(row: Row) -> tuple[Any, ...]:
         values = template.copy()
@@ -87,7 +89,7 @@ def packer(relation: Relation) -> Callable[[Row], tuple[Any, ...]]:
             if at is None:
                 raise InternalError(f"{relation.schema}.{relation.name} has no column {name}")
             values[at] = value
-        return tuple(values)
+        return (*values, *hidden)
 
     return pack
 
@@ -100,8 +102,9 @@ def virtual_table(
     relation: Relation, relations: tuple[Relation, ...], maker: Maker | None, *, per_session: bool = False
 ) -> VirtualTable:
     """The relation as a virtual table; without a maker it is empty. `per_session` rows are made for each scan."""
+    columns = (*relation.columns, _TABLEOID) if relation.kind == "r" else relation.columns
     if maker is None:
-        return VirtualTable(relation.name, relation.schema, relation.columns, _no_rows, relation.oid)
+        return VirtualTable(relation.name, relation.schema, columns, _no_rows, relation.oid)
     pack = packer(relation)
     make = maker
 
@@ -115,4 +118,4 @@ def virtual_table(
             made = catalog.derived[key] = [pack(row) for row in make(view)]
         return made  # type: ignore[no-any-return]
 
-    return VirtualTable(relation.name, relation.schema, relation.columns, rows, relation.oid)
+    return VirtualTable(relation.name, relation.schema, columns, rows, relation.oid)

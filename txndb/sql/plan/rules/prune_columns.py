@@ -62,8 +62,6 @@ def _prune(node: Logical, needed: set[int]) -> Logical:
 
 
 def _project(node: Project, needed: set[int]) -> Logical:
-    kept = [
-        (c, e) for c, e in zip(node.columns, node.exprs, strict=True) if c.id in needed or is_volatile(e)
-    ]
+    kept = [(c, e) for c, e in zip(node.columns, node.exprs, strict=True) if c.id in needed or is_volatile(e)]
     below = _prune(node.input, _used(e for _, e in kept))
     return Project(tuple(c for c, _ in kept), below, tuple(e for _, e in kept))
