@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from txndb.cluster.catalogleases import NodeLeases
 from txndb.cluster.membership import run
 from txndb.cluster.messages import SessionMessage
 from txndb.ids import NodeId
 from txndb.ranges import api
 from txndb.ranges.descriptor import node_of
-from txndb.sql.catalog.leases import DirectLeases
 from txndb.sql.catalog.store import bootstrap_rows
 from txndb.sql.exec.program import program_compiler
 from txndb.sql.session.services import RangeRow, SqlServices
@@ -29,13 +29,15 @@ class SqlNode:
         self._node = node
         self.compile_program: ProgramCompiler = program_compiler()
         rand, time = node.body.rand, node.body.time
+        self.leases = NodeLeases(node)
         self.services = SqlServices(
             node,
-            DirectLeases(),
+            self.leases,
             wall_us=time.wall_us,
             random=lambda: rand.randrange(1 << CHANCE_BITS) / (1 << CHANCE_BITS),
             random_bytes=lambda count: bytes(rand.randrange(256) for _ in range(count)),
             admin=self,
+            virtual=system_schemas(),
         )
 
     async def start(self, *, bootstrap: bool) -> None:
@@ -75,6 +77,8 @@ class SqlNode:
 
     def on_message(self, sender: NodeId, item: SessionMessage) -> None:
         """A message of the SQL layer from another node."""
+        self.leases.on_message(sender, item.payload)
 
     def on_time(self) -> None:
         """Called about once a second."""
+        self.leases.on_time()

@@ -16,6 +16,7 @@ from txndb.sql.plan.bind_from import bind_from
 from txndb.sql.plan.coerce import coerce, common_type, type_display, unify
 from txndb.sql.plan.expr import Aggregate, Bound, Col, Const, columns_of, transform
 from txndb.sql.plan.grouping import group
+from txndb.sql.plan.lift_sets import lift_sets
 from txndb.sql.plan.logical import (
     Distinct,
     Filter,
@@ -208,7 +209,7 @@ class SelectBinder:
         self.queries = queries
         self.st = queries.st
         self.query = query
-        self.select = select
+        self.select = lift_sets(select, lambda name, count: fns.is_set_returning(queries.st, name, count))
         self.scope = scope
         self.exprs = queries.exprs(scope, "", aggregates=True)
 

@@ -40,6 +40,7 @@ from txndb.sql.parse import ast
 from txndb.sql.plan.planner import plan_statement
 from txndb.sql.plan.scope import Statement
 from txndb.sql.session.api import ColumnInfo, Notice, Result, column_infos
+from txndb.sql.session.parameters import FunctionParameters
 from txndb.sql.session.services import SqlServices
 from txndb.sql.session.settings import Settings
 from txndb.sql.session.source import Source, make_source
@@ -131,6 +132,7 @@ class Session:
             session=self.context,
         )
         self.parameters: dict[str, str] = {}
+        info.parameters = FunctionParameters(self)
         self.settings_changed()
 
     # --- state

@@ -1,0 +1,47 @@
+"""The session's parameters as functions and virtual tables see them: current_setting, set_config, pg_settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from txndb.sql.session.settings import PARAMETERS
+
+if TYPE_CHECKING:
+    from txndb.sql.session.session import Session
+
+
+class FunctionParameters:
+    """`SessionParameters` of the catalogue over a session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def show(self, name: str) -> str:
+        """The value as SHOW prints it."""
+        session = self._session
+        key = name.lower()
+        if key in ("server_version", "session_authorization"):
+            return session.parameters[key]
+        return session.settings.show(name)
+
+    def described(self) -> list[tuple[str, str, str, bool]]:
+        """(name, value, default, whether it is fixed) of all, by name."""
+        settings = self._session.settings
+        return [
+            (p.name, self.show(p.name), settings.defaults.get(key, p.default), p.fixed)
+            for key, p in sorted(PARAMETERS.items())
+        ]
+
+    def set_config(self, name: str, value: str | None, local: bool) -> str:
+        """SET, or SET LOCAL, which holds for the transaction block; outside one it has no lasting effect."""
+        session = self._session
+        settings, key = session.settings, name.lower()
+        if local:
+            if session.block is None:
+                return settings.check(name, value) if value is not None else settings.show(name)
+            session.local_settings.setdefault(key, settings.values.get(key))
+        else:
+            session.local_settings.pop(key, None)
+        settings.set(key, value)
+        session.settings_changed()
+        return settings.show(key)
