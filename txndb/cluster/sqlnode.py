@@ -10,6 +10,7 @@ from txndb.cluster.messages import SessionMessage
 from txndb.ids import NodeId
 from txndb.ranges import api
 from txndb.ranges.descriptor import node_of
+from txndb.sql.catalog.pgcatalog import system_schemas
 from txndb.sql.catalog.store import bootstrap_rows
 from txndb.sql.exec.program import program_compiler
 from txndb.sql.session.services import RangeRow, SqlServices

@@ -1,8 +1,8 @@
 """A set-returning function as an item of a target list becomes a lateral function in FROM.
 
-`SELECT a, unnest(b) FROM t` means `SELECT a, s.unnest FROM t, LATERAL unnest(b) AS s(unnest)`: a row of the input gives one
-row of output for each of the function's rows, none if it has none. Only a whole item is lifted, and only one: several
-would have to advance together. A SELECT that groups keeps it, and the binder refuses it there.
+`SELECT a, unnest(b) FROM t` means `SELECT a, s.unnest FROM t, LATERAL unnest(b) AS s(unnest)`: a row of the input gives
+one row of output for each of the function's rows, none if it has none. Only a whole item is lifted, and only one:
+several would have to advance together. A SELECT that groups keeps it, and the binder refuses it there.
 """
 
 from __future__ import annotations
