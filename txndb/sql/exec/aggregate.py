@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from txndb.sql.exec.codegen import Batch
+from txndb.sql.exec.codegen import Batch, Codegen, batch_project
 from txndb.sql.exec.context import ExecContext
 from txndb.sql.exec.operators import Operator, Rows
 from txndb.sql.plan import physical as ph
 from txndb.sql.plan.expr import Aggregate
 from txndb.sql.types import group_key, sort_key
 
-if TYPE_CHECKING:
-    from txndb.sql.exec.build import Builder
+
+class Compiler(Protocol):
+    """What compiling aggregates needs of the builder."""
+
+    def gen(self, node: ph.Physical | None = None) -> Codegen:
+        """A code generator over an operator's rows."""
 
 
 class _Spec:
@@ -21,7 +25,7 @@ class _Spec:
 
     __slots__ = ("args", "distinct_key", "final", "init", "keep", "many", "order", "step", "strict")
 
-    def __init__(self, builder: Builder, below: ph.Physical, node: Aggregate) -> None:
+    def __init__(self, builder: Compiler, below: ph.Physical, node: Aggregate) -> None:
         spec = node.spec
         self.init: Callable[[], Any] = spec.init
         self.step: Callable[..., Any] = spec.step
@@ -123,7 +127,7 @@ class _Reversed:
         return isinstance(other, _Reversed) and bool(self.value == other.value)
 
 
-def _order_keys(builder: Builder, below: ph.Physical, node: Aggregate) -> Batch:
+def _order_keys(builder: Compiler, below: ph.Physical, node: Aggregate) -> Batch:
     gen = builder.gen(below)
     parts = []
     for expr, descending, nulls_first in node.order_by:
@@ -229,14 +233,10 @@ class HashAggregate(Operator):
         ]
 
 
-def aggregate_operator(builder: Builder, node: ph.HashAggregate) -> Operator:
-    """The operator of a physical aggregation."""
-    from txndb.sql.exec.codegen import batch_project
-
-    below = node.input
-    key = key_values = None
-    if node.keys:
-        key = builder.group_keys(below, node.keys)
-        key_values = batch_project(builder.gen(below), node.keys)
-    specs = [_Spec(builder, below, a) for a in node.aggregates]
-    return HashAggregate(builder.build(below), key, key_values, specs, node.ordered)
+def aggregate_operator(
+    builder: Compiler, node: ph.HashAggregate, below: Operator, key: Batch | None
+) -> Operator:
+    """The operator of a physical aggregation over the built input; `key` gives hashable group keys."""
+    key_values = batch_project(builder.gen(node.input), node.keys) if node.keys else None
+    specs = [_Spec(builder, node.input, a) for a in node.aggregates]
+    return HashAggregate(below, key, key_values, specs, node.ordered)

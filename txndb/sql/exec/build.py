@@ -201,7 +201,8 @@ class Builder:
         return ops.SetOperation(node.op, node.all, self.build(node.left), self.build(node.right), key)
 
     def _aggregate(self, node: ph.HashAggregate) -> ops.Operator:
-        return aggregate_operator(self, node)
+        key = self.group_keys(node.input, node.keys) if node.keys else None
+        return aggregate_operator(self, node, self.build(node.input), key)
 
     def _apply(self, node: ph.ApplyRows) -> ops.Operator:
         outer = None

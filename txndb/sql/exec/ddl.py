@@ -7,12 +7,12 @@ deleted in the transaction: a garbage row is left under the system prefix, and `
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from txndb.encoding.keys import decode_table_prefix, index_prefix, prefix_end
+from txndb.encoding.keys import decode_element, decode_table_prefix, index_prefix, prefix_end
 from txndb.errors import FeatureNotSupportedError, RetryError, sql_error
 from txndb.sql import types
 from txndb.sql.catalog.descriptors import (
@@ -37,7 +37,7 @@ from txndb.sql.exec.codegen import Codegen, row_tuple
 from txndb.sql.exec.context import ExecContext
 from txndb.sql.exec.table import table_codec
 from txndb.sql.parse import ast
-from txndb.sql.plan.bind_dml import assign
+from txndb.sql.plan.bind_dml import assign, no_rows
 from txndb.sql.plan.bind_expr import ExprBinder
 from txndb.sql.plan.coerce import coerce
 from txndb.sql.plan.scope import Scope, Statement
@@ -91,26 +91,6 @@ class Outcome(msgspec.Struct):
     catalog: Catalog | None
     notices: list[tuple[str, str, str]]
     garbage: list[tuple[int, int]]
-
-
-Handler = Callable[[DdlContext, Any], Awaitable[str]]
-
-
-async def run_ddl(context: DdlContext, node: ast.Statement) -> Outcome:
-    """Run one DDL statement."""
-    from txndb.sql.exec import ddl_alter, ddl_create
-
-    handlers: dict[type, Handler] = {
-        ast.CreateTable: ddl_create.create_table,
-        ast.CreateIndex: ddl_create.create_index,
-        ast.CreateDatabase: create_database,
-        ast.Drop: drop,
-        ast.Truncate: truncate,
-        ast.AlterTable: ddl_alter.alter_table,
-    }
-    tag = await handlers[type(node)](context, node)
-    catalog = context.catalog if context.changed else None
-    return Outcome(tag, catalog, context.notices, context.garbage)
 
 
 # --- looking things up
@@ -310,10 +290,8 @@ def constant_values(
     targets: Sequence[SqlType],
 ) -> list[Any]:
     """The values of expressions without columns and parameters."""
-    from txndb.sql.plan.bind_dml import _no_rows
-
     st = Statement(catalog, info, virtual, [], env)
-    binder = ExprBinder(st, Scope(), _no_rows, clause="this expression")
+    binder = ExprBinder(st, Scope(), no_rows, clause="this expression")
     bound = [coerce(st, binder.bind(e), t, "a", position=e.pos) for e, t in zip(exprs, targets, strict=True)]
     return list(row_tuple(Codegen({}, 0), bound)((), (), env))
 
@@ -336,8 +314,6 @@ def split_keys(
     catalog: Catalog, info: SessionInfo, virtual: VirtualSchemas, node: ast.AlterTable, x: ExecContext
 ) -> list[bytes]:
     """The keys at which ALTER TABLE … SPLIT AT splits: prefixes of the primary key's or index's columns."""
-    from txndb.sql.plan.bind_dml import _no_rows
-
     table, start, _ = span_of(catalog, info, node.table, node.kind)
     codec = table_codec(catalog, table)
     place = decode_table_prefix(start)
@@ -352,7 +328,7 @@ def split_keys(
                     "42601", "SPLIT AT has more values than the index has columns", position=node.pos
                 )
             st = Statement(catalog, info, virtual, [], x.env)
-            binder = ExprBinder(st, Scope(), _no_rows, clause="SPLIT AT")
+            binder = ExprBinder(st, Scope(), no_rows, clause="SPLIT AT")
             bound = [
                 assign(st, binder.bind(e), table.column_at(p), e.pos)
                 for e, p in zip(row, index.columns, strict=False)
@@ -364,8 +340,6 @@ def split_keys(
 
 def key_text(catalog: Catalog, table: TableDesc, key: bytes) -> str | None:
     """A range boundary for people: NULL at the ends of the key space, `/table/index/values` inside."""
-    from txndb.encoding.keys import decode_element
-
     place = decode_table_prefix(key)
     if place is None:
         return None if key in (b"", b"\xff") else key.hex()

@@ -16,6 +16,7 @@ from txndb.sql.exec.codegen import Row
 from txndb.sql.exec.context import ExecContext
 from txndb.sql.exec.dml import Delete, DmlResult, Insert, Update
 from txndb.sql.exec.operators import Operator, Rows
+from txndb.sql.plan.expr import Col
 from txndb.sql.plan.physical import DeletePlan, InsertPlan, OutputColumn, Physical, Plan, UpdatePlan
 from txndb.sql.plan.physical import ProjectRows as ProjectNode
 
@@ -84,8 +85,6 @@ def _compact(root: Physical, plan: Plan) -> Physical:
     if plan.slots == tuple(range(count)) and root.width == count:
         return root
     by_slot: dict[int, int] = {slot: column for column, slot in root.layout.items()}
-    from txndb.sql.plan.expr import Col
-
     assert plan.output is not None
     exprs = tuple(Col(c.type, by_slot[s], c.name) for c, s in zip(plan.output, plan.slots, strict=True))
     return ProjectNode(layout={}, width=count, nonnull=root.nonnull, rows=root.rows, input=root, exprs=exprs)

@@ -17,7 +17,7 @@ from txndb.sql.plan.bind_expr import ExprBinder
 from txndb.sql.plan.bind_from import bind_from, make_scan
 from txndb.sql.plan.bind_query import QueryBinder, expand_star, output_name
 from txndb.sql.plan.coerce import coerce, type_display
-from txndb.sql.plan.expr import Bound, Call, Col, Const
+from txndb.sql.plan.expr import Bound, Call, Col, Const, columns_of
 from txndb.sql.plan.logical import Filter, Join, Logical, Project, Scan, ValuesRows
 from txndb.sql.plan.scope import Scope, Statement
 from txndb.sql.types.core import INT8, UNKNOWN, SqlType, type_by_oid
@@ -76,7 +76,7 @@ def assign(st: Statement, expr: Bound, column: ColumnDesc, position: int = 0) ->
         raise
 
 
-def _no_rows(query: ast.Query, scope: Scope) -> tuple[Logical, list[str]]:
+def no_rows(query: ast.Query, scope: Scope) -> tuple[Logical, list[str]]:
     raise FeatureNotSupportedError("cannot use subquery in this expression", position=query.pos)
 
 
@@ -91,7 +91,7 @@ def default_of(st: Statement, column: ColumnDesc) -> Bound:
         return Call(INT8, ROWID, (), _next_rowid, None, False, "v", "session")
     if column.default is None:
         return Const(column_type(column), None)
-    binder = ExprBinder(st, Scope(), _no_rows, clause="DEFAULT expressions")
+    binder = ExprBinder(st, Scope(), no_rows, clause="DEFAULT expressions")
     return assign(st, binder.bind(parse_expression(column.default)), column)
 
 
@@ -303,8 +303,6 @@ class DmlBinder:
         )
 
     def _only_target(self, returning: tuple[Bound, ...], scan: Scan, node: ast.Node) -> None:
-        from txndb.sql.plan.expr import columns_of
-
         own = {c.id for c in scan.columns}
         if any(columns_of(e).keys() - own for e in returning):
             raise FeatureNotSupportedError("RETURNING columns of other tables", position=node.pos)
@@ -367,7 +365,7 @@ class DmlBinder:
         if not table.checks:
             return ()
         exprs = ExprBinder(
-            self.st, self._scope(table, columns, table.name), _no_rows, clause="check constraints"
+            self.st, self._scope(table, columns, table.name), no_rows, clause="check constraints"
         )
         return tuple(
             (c.name, exprs.bind_condition(parse_expression(c.expression), "CHECK")) for c in table.checks

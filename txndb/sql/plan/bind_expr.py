@@ -34,7 +34,7 @@ from txndb.sql.plan.expr import (
     Subscript,
     walk,
 )
-from txndb.sql.plan.logical import Apply, ApplyKind, Logical, SortItem
+from txndb.sql.plan.logical import Apply, ApplyKind, Logical, Project, SortItem
 from txndb.sql.plan.scope import Scope, Statement
 from txndb.sql.types.core import BOOL, INT4, RECORD, TEXT, UNKNOWN, SqlType, array_of, element_of
 
@@ -276,8 +276,6 @@ class ExprBinder:
 
     def _coerce_subquery(self, plan: Logical, target: SqlType) -> None:
         """Make the last subquery give its column as `target`."""
-        from txndb.sql.plan.logical import Project
-
         col, _, kind, outer = self.applies[-1]
         old = plan.columns[0]
         project = Project((self.st.new_col(target, old.name),), plan, (coerce(self.st, old, target, "i"),))

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from txndb.errors import FeatureNotSupportedError, sql_error
 from txndb.sql.catalog.descriptors import TableDesc
 from txndb.sql.catalog.virtual import VirtualTable
 from txndb.sql.parse import ast
 from txndb.sql.plan import functions as fns
+from txndb.sql.plan.bind_expr import ExprBinder
 from txndb.sql.plan.coerce import unify
 from txndb.sql.plan.expr import Bound, Coalesce, Col
-from txndb.sql.plan.logical import Apply, FunctionScan, Join, Logical, Project, Scan, ValuesRows, VirtualScan
+from txndb.sql.plan.logical import (
+    Apply,
+    Filter,
+    FunctionScan,
+    Join,
+    Logical,
+    Project,
+    Scan,
+    ValuesRows,
+    VirtualScan,
+)
 from txndb.sql.plan.scope import Scope, ScopeColumn, Statement
 from txndb.sql.types.core import INT8, type_by_oid
 
-if TYPE_CHECKING:
-    from txndb.sql.plan.bind_query import QueryBinder
+
+class QueryBinder(Protocol):
+    """What FROM needs of the query binder."""
+
+    st: Statement
+
+    def bind_query(self, query: ast.Query, scope: Scope) -> tuple[Logical, list[str]]:
+        """Bind a subquery."""
+
+    def exprs(self, scope: Scope, clause: str, *, aggregates: bool = False) -> ExprBinder:
+        """A binder of expressions."""
 
 
 def bind_from(binder: QueryBinder, items: tuple[ast.FromItem, ...], scope: Scope) -> Logical:
@@ -219,11 +239,9 @@ def _join(binder: QueryBinder, item: ast.Join, scope: Scope) -> Logical:
     return plan
 
 
-def _inner_with_subqueries(exprs: object, left: Logical, right: Logical, conditions: list[Bound]) -> Logical:
-    from txndb.sql.plan.bind_expr import ExprBinder
-    from txndb.sql.plan.logical import Filter
-
-    assert isinstance(exprs, ExprBinder)
+def _inner_with_subqueries(
+    exprs: ExprBinder, left: Logical, right: Logical, conditions: list[Bound]
+) -> Logical:
     plan = exprs.take_applies(Join((*left.columns, *right.columns), "INNER", left, right, ()))
     return Filter(plan.columns, plan, tuple(conditions))
 
@@ -231,8 +249,6 @@ def _inner_with_subqueries(exprs: object, left: Logical, right: Logical, conditi
 def _lateral_condition(
     binder: QueryBinder, item: ast.Join, scope: Scope, joined: Scope, plan: Logical, kind: str
 ) -> Logical:
-    from txndb.sql.plan.logical import Filter
-
     scope.merge(joined, position=item.pos)
     if item.on is None or (isinstance(item.on, ast.Literal) and item.on.value is True):
         return plan

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from txndb.errors import sql_error
 from txndb.sql.catalog.descriptors import TableDesc
 from txndb.sql.parse import ast
+from txndb.sql.plan.bind_expr import ExprBinder
 from txndb.sql.plan.expr import Aggregate, Bound, Col, Const, Param, columns_of, transform, walk
 from txndb.sql.plan.logical import Aggregation, Filter, Join, Logical, Scan
 from txndb.sql.plan.scope import Statement
-
-if TYPE_CHECKING:
-    from txndb.sql.plan.bind_expr import ExprBinder
 
 
 def group(

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from txndb.errors import FeatureNotSupportedError, sql_error
 from txndb.ids import Timestamp, make_timestamp
 from txndb.sql import types
 from txndb.sql.parse import ast
+from txndb.sql.session.services import SqlServices
 from txndb.sql.types.core import TIMESTAMPTZ, lookup_type
-
-if TYPE_CHECKING:
-    from txndb.sql.session.session import Session
 
 EPOCH_2000_US = 946_684_800_000_000
 
 
-def as_of_timestamp(session: Session, node: ast.Expr, params: Sequence[Any]) -> Timestamp:
+def as_of_timestamp(
+    services: SqlServices, env: types.EvalContext, node: ast.Expr, params: Sequence[Any]
+) -> Timestamp:
     """'-10s' (an interval back from now), a timestamp with time zone, or a number of microseconds since 1970."""
     value, negative = _constant(node, params), False
     if isinstance(node, ast.Unary) and node.op == "-":
         value, negative = _constant(node.arg, params), True
-    now_us = session.services.wall_us()
+    now_us = services.wall_us()
     if isinstance(value, Decimal | int) and not isinstance(value, bool):
         at_us = now_us - int(value) if negative else int(value)
         if abs(at_us) > 10**17:
@@ -33,12 +33,12 @@ def as_of_timestamp(session: Session, node: ast.Expr, params: Sequence[Any]) -> 
         raise sql_error("42601", "AS OF SYSTEM TIME needs a constant", position=node.pos)
     text = value.strip()
     if text[:1] in ("-", "+"):
-        interval = types.parse_text(lookup_type("interval"), text, session.env)
+        interval = types.parse_text(lookup_type("interval"), text, env)
         shift = types.resolve_operator("+", TIMESTAMPTZ, lookup_type("interval"))
         stamp = now_us - EPOCH_2000_US
-        moved = shift.fn(session.env, stamp, interval) if shift.needs else shift.fn(stamp, interval)
+        moved = shift.fn(env, stamp, interval) if shift.needs else shift.fn(stamp, interval)
         return _checked(moved + EPOCH_2000_US, now_us, node)
-    stamp = types.parse_text(TIMESTAMPTZ, text, session.env)
+    stamp = types.parse_text(TIMESTAMPTZ, text, env)
     return _checked(stamp + EPOCH_2000_US, now_us, node)
 
 

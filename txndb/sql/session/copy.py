@@ -8,9 +8,9 @@ lost transaction is 40001 to the client.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from txndb.errors import FeatureNotSupportedError, QueryCanceledError, TxndbError, sql_error
+from txndb.errors import FeatureNotSupportedError, QueryCanceledError, RetryError, TxndbError, sql_error
 from txndb.sql import types
 from txndb.sql.exec.ddl import find_table
 from txndb.sql.exec.dml import Insert
@@ -19,16 +19,14 @@ from txndb.sql.exec.operators import Constant, Rows
 from txndb.sql.parse import ast
 from txndb.sql.session.api import Result
 from txndb.sql.session.copyformat import CsvParser, Fields, TextParser, csv_row, text_row
+from txndb.sql.session.core import SessionCore
 from txndb.sql.session.source import Source
 from txndb.sql.session.transactions import Block
-
-if TYPE_CHECKING:
-    from txndb.sql.session.session import Session
 
 BATCH_ROWS = 1000
 
 
-async def start_copy(session: Session, node: ast.Copy, block: Block | None) -> Result:
+async def start_copy(session: SessionCore, node: ast.Copy, block: Block | None) -> Result:
     """COPY: the result tells the caller to feed or to drain."""
     if node.options.format == "binary":
         raise FeatureNotSupportedError("COPY in binary format is not supported yet", position=node.pos)
@@ -42,7 +40,7 @@ async def start_copy(session: Session, node: ast.Copy, block: Block | None) -> R
 # --- FROM
 
 
-async def _copy_from(session: Session, node: ast.Copy, block: Block | None) -> Result:
+async def _copy_from(session: SessionCore, node: ast.Copy, block: Block | None) -> Result:
     if node.where is not None:
         raise FeatureNotSupportedError("COPY FROM … WHERE is not supported", position=node.pos)
     assert node.table is not None
@@ -75,7 +73,7 @@ class CopyFrom:
 
     def __init__(
         self,
-        session: Session,
+        session: SessionCore,
         node: ast.Copy,
         block: Block,
         own: bool,
@@ -169,8 +167,6 @@ class CopyFrom:
             lost = await self.session._lost(self.block)
             await self.block.rollback()
             if lost:
-                from txndb.errors import RetryError
-
                 return RetryError("COPY lost its transaction to a conflict", detail=error.message)
             return error
         return await self.session._failed(error)
@@ -179,7 +175,7 @@ class CopyFrom:
 # --- TO
 
 
-async def _copy_to(session: Session, node: ast.Copy, block: Block | None) -> Result:
+async def _copy_to(session: SessionCore, node: ast.Copy, block: Block | None) -> Result:
     query = node.query
     if query is None:
         assert node.table is not None
@@ -190,8 +186,7 @@ async def _copy_to(session: Session, node: ast.Copy, block: Block | None) -> Res
         query = ast.Query(body=body, pos=node.pos)
     if not isinstance(query, ast.Query):
         raise FeatureNotSupportedError("COPY of a data-changing statement", position=node.pos)
-    used = block if block is not None else Block(session.services, explicit=False, read_only=True)
-    statement_block = Block(session.services, explicit=False, read_only=True) if block is None else used
+    statement_block = Block(session.services, explicit=False, read_only=True) if block is None else block
     catalog = await statement_block.current_catalog()
     # planned under no text of its own: the syntax alone says what it is
     found = session.executable(catalog, Source(repr(query), node=query), statement_block)
@@ -202,7 +197,7 @@ class CopyTo:
     """Gives the data."""
 
     def __init__(
-        self, session: Session, options: ast.CopyOptions, block: Block, own: bool, found: Executable
+        self, session: SessionCore, options: ast.CopyOptions, block: Block, own: bool, found: Executable
     ) -> None:
         self.session = session
         self.options = options

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from txndb.sql.session.settings import PARAMETERS
+from txndb.sql.session.settings import PARAMETERS, Settings
+from txndb.sql.session.transactions import Block
 
-if TYPE_CHECKING:
-    from txndb.sql.session.session import Session
+
+class Session(Protocol):
+    """What is needed of a session."""
+
+    settings: Settings
+    parameters: dict[str, str]
+    local_settings: dict[str, str | None]
+    block: Block | None
+
+    def settings_changed(self) -> None:
+        """Take over what other parts keep a copy of."""
 
 
 class FunctionParameters:

@@ -1,168 +1,31 @@
-"""A SQL session: one connection's transaction state, prepared statements, portals and settings.
+"""The session of one connection: the simple protocol, the extended protocol, and how a session is opened.
 
-A statement takes one of three ways. A cached autocommit query runs at a snapshot with no lock. A data change outside a
-transaction block runs in a transaction of its own and is retried inside the server while nothing was sent (rule K6),
-its age kept. Inside a block statements share the block's transaction; a failed one fails the block (25P02 until
-ROLLBACK), and before an error other than 40001 is given to the client the locks are checked (rule K4).
-
-Invariants:
-1. `status` is "I" without a block, "T" in one, "E" in a failed one.
-2. A statement's error leaves either no transaction or a failed block, never a half-done one that goes on.
-3. Once a commit was sent the statement is no longer cancelled: the client learns the recorded outcome (rule M7).
-
-Driven by one caller at a time (the wire server, the embedded driver, the simulator); only `cancel` may come in between.
+What a statement does is in `core`; what is not planned in `utility`. The server, the embedded driver and the simulator
+drive this class; a portal with a row limit keeps its operators running between calls.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
-from txndb.errors import (
-    InFailedTransactionError,
-    OutcomeUnknownError,
-    QueryCanceledError,
-    RetryError,
-    TxndbError,
-    sql_error,
-)
-from txndb.ids import physical_us
-from txndb.sql import types
-from txndb.sql.catalog.leases import Age
-from txndb.sql.catalog.names import CatalogNames
-from txndb.sql.catalog.snapshot import Catalog
-from txndb.sql.catalog.virtual import CatalogContext, SessionInfo
-from txndb.sql.exec.context import ExecContext, NeedNumbers
-from txndb.sql.exec.executable import Executable
-from txndb.sql.exec.sequences import NeedSetval, SequenceState, set_sequence
+from txndb.errors import TxndbError, sql_error
+from txndb.sql.catalog.virtual import SessionInfo
 from txndb.sql.parse import ast
-from txndb.sql.plan.planner import plan_statement
-from txndb.sql.plan.scope import Statement
-from txndb.sql.session.api import ColumnInfo, Notice, Result, column_infos
-from txndb.sql.session.parameters import FunctionParameters
+from txndb.sql.session.api import Result
+from txndb.sql.session.core import QUERIES, Portal, PreparedStatement, SessionCore
 from txndb.sql.session.services import SqlServices
 from txndb.sql.session.settings import Settings
 from txndb.sql.session.source import Source, make_source
 from txndb.sql.session.transactions import Block
-from txndb.sql.types.core import SqlType, type_by_oid
-from txndb.sql.types.zones import zone_by_name
-
-T = TypeVar("T")
-EPOCH_2000_US = 946_684_800_000_000
-ATTEMPTS_MAX = 50
-PORTAL_BATCH_ROWS = 1024
-
-_QUERIES = (ast.Query, ast.Insert, ast.Update, ast.Delete)
+from txndb.sql.session.utility import UtilityStatements
+from txndb.sql.types.core import type_by_oid
 
 
-class PreparedStatement:
-    """A prepared statement: its text, syntax and what the client was told."""
-
-    __slots__ = ("columns", "name", "param_oids", "param_types", "source")
-
-    def __init__(self, name: str, source: Source) -> None:
-        self.name = name
-        self.source = source
-        self.param_types: tuple[SqlType, ...] = ()
-        self.param_oids: tuple[int, ...] = ()
-        self.columns: tuple[ColumnInfo, ...] | None = None
-
-
-class Portal:
-    """A bound statement, perhaps half read."""
-
-    __slots__ = (
-        "block",
-        "buffer",
-        "columns",
-        "count",
-        "done",
-        "name",
-        "params",
-        "prepared",
-        "result",
-        "stream",
-    )
-
-    def __init__(self, name: str, prepared: PreparedStatement, params: Sequence[Any]) -> None:
-        self.name = name
-        self.prepared = prepared
-        self.params = params
-        self.columns = prepared.columns
-        self.stream: AsyncIterator[list[Any]] | None = None
-        self.buffer: list[Any] = []
-        self.count = 0
-        self.done = False
-        self.block: Block | None = None
-        self.result: Result | None = None
-
-
-class Session:
+class Session(SessionCore):
     """One connection's session."""
 
-    def __init__(self, services: SqlServices, info: SessionInfo, settings: Settings) -> None:
-        self.services = services
-        self.info = info
-        self.settings = settings
-        self.notices: list[Notice] = []
-        self.block: Block | None = None
-        self.implicit: Block | None = None
-        """The transaction of an extended batch or of a string of statements, until sync or its end."""
-        self.prepared: dict[str, PreparedStatement] = {}
-        self.sql_prepared: dict[str, PreparedStatement] = {}
-        self.portals: dict[str, Portal] = {}
-        self.sequences = SequenceState(services.sequences)
-        self.context = CatalogContext(Catalog(0, ()), info, self.sequences, services.virtual)
-        self.kept_age: Age | None = None
-        """Of a transaction that lost: the next BEGIN replays it (rule K3)."""
-        self.local_settings: dict[str, str | None] = {}
-        """What SET LOCAL replaced, put back at the end of the block."""
-        self._task: asyncio.Task[Any] | None = None
-        self._cancelled = ""
-        self._committing = False
-        self._timeout_ms = 0
-        self.env = types.EvalContext(
-            clock_us=lambda: services.wall_us() - EPOCH_2000_US,
-            random=services.random,
-            random_bytes=services.random_bytes,
-            names=CatalogNames(self.context),
-            user=info.user,
-            database=info.database,
-            session=self.context,
-        )
-        self.parameters: dict[str, str] = {}
-        info.parameters = FunctionParameters(self)
-        self.settings_changed()
-
-    # --- state
-
-    @property
-    def status(self) -> str:
-        """The transaction state, as ReadyForQuery tells it."""
-        if self.block is None:
-            return "I"
-        return "E" if self.block.failed else "T"
-
-    def settings_changed(self) -> None:
-        """Take over what other parts keep a copy of."""
-        settings = self.settings
-        self.parameters = settings.reported()
-        self.parameters["server_version"] = self.services.server_version
-        self.parameters["session_authorization"] = self.info.user
-        self.env.zone = zone_by_name(settings.get("TimeZone"))
-        self._timeout_ms = int(settings.get("statement_timeout"))
-        path = [p.strip().strip('"') for p in settings.get("search_path").split(",")]
-        self.info.search_path = tuple(p for p in path if p and p != "$user")
-        self.info.application_name = settings.get("application_name")
-        self.info.settings = settings.values
-        self.env.schema = self.info.search_path[0] if self.info.search_path else ""
-
-    def notice(self, severity: str, sqlstate: str, message: str, hint: str = "") -> None:
-        """Tell the client something beside the result."""
-        self.notices.append(Notice(severity, sqlstate, message, "", hint))
-
-    # --- running statements
+    # --- the simple protocol
 
     async def execute(self, sql: str, params: Sequence[object] = ()) -> Result:
         """One statement with parameters in internal representation; a transaction of its own outside a block."""
@@ -202,394 +65,6 @@ class Session:
             await self._drop_implicit()
             raise
 
-    async def _guard(self, work: Awaitable[T]) -> T:
-        """Run a statement so that `cancel` and statement_timeout end it with 57014."""
-        self._task = asyncio.current_task()
-        self._cancelled = ""
-        timer = None
-        if self._timeout_ms:
-            loop = asyncio.get_running_loop()
-            timer = loop.call_later(
-                self._timeout_ms / 1000, self._interrupt, "canceling statement due to statement timeout"
-            )
-        try:
-            return await work
-        except asyncio.CancelledError:
-            if not self._cancelled or self._task is None:
-                raise
-            self._task.uncancel()
-            raise await self._failed(QueryCanceledError(self._cancelled)) from None
-        finally:
-            self._task = None
-            if timer is not None:
-                timer.cancel()
-
-    def cancel(self) -> None:
-        """From another task: the running statement ends with 57014, unless its commit was already sent."""
-        self._interrupt("canceling statement due to user request")
-
-    def _interrupt(self, message: str) -> None:
-        if self._task is not None and not self._committing and not self._cancelled:
-            self._cancelled = message
-            self._task.cancel()
-
-    async def _statement(self, source: Source, params: Sequence[object]) -> Result:
-        """One statement, in whatever transaction there is."""
-        block = self.block if self.block is not None else self.implicit
-        if block is None:
-            return await self._alone(source, params)
-        try:
-            if block.failed:
-                self._refuse_failed(source)
-            return await self._in_block(block, source, params)
-        except TxndbError as error:
-            self._locate(source, error)
-            raise await self._failed(error) from None
-        except RecursionError:
-            raise await self._failed(sql_error("54001", "stack depth limit exceeded")) from None
-
-    def _refuse_failed(self, source: Source) -> None:
-        node = source.node if source.node is not None else self._parse(source)[0]
-        if not isinstance(node, ast.Rollback | ast.RollbackTo | ast.Commit):
-            raise InFailedTransactionError(
-                "current transaction is aborted, commands ignored until end of transaction block"
-            )
-
-    async def _in_block(self, block: Block, source: Source, params: Sequence[object]) -> Result:
-        found = self._cached(block, source)
-        if found is None:
-            node = self._node(source)
-            if not isinstance(node, _QUERIES):
-                return await self._utility(node, source, params, block)
-        block.started = True
-        return await self._query(block, source, params)
-
-    async def _alone(self, source: Source, params: Sequence[object]) -> Result:
-        """One statement outside a block."""
-        try:
-            known = self.services.plans.get(source.text)
-            if known is None:
-                node = self._node(source)
-                if not isinstance(node, _QUERIES):
-                    return await self._utility(node, source, params, None)
-                read_only = isinstance(node, ast.Query) and not node.locking
-            else:
-                read_only = known
-            if read_only and self.settings.values.get("default_transaction_read_only") != "on":
-                return await self._read(source, params)
-            if self.settings.values.get("default_transaction_read_only") == "on":
-                return await self._read(source, params)
-            return await self.autocommit(lambda block: self._query(block, source, params))
-        except TxndbError as error:
-            self._locate(source, error)
-            raise
-        except RecursionError:
-            raise sql_error("54001", "stack depth limit exceeded") from None
-
-    async def _read(self, source: Source, params: Sequence[object]) -> Result:
-        """An autocommit query at a snapshot."""
-        for attempt in range(ATTEMPTS_MAX):
-            block = Block(self.services, explicit=False, read_only=True)
-            try:
-                result = await self._query(block, source, params)
-                block.check_lease()
-                return result
-            except RetryError:
-                if attempt == ATTEMPTS_MAX - 1:
-                    raise
-            finally:
-                block.release()
-        raise AssertionError("unreachable")
-
-    async def autocommit(self, work: Callable[[Block], Awaitable[Result]]) -> Result:
-        """Run `work` in a transaction of its own; retried while it loses, its age kept (rule K6)."""
-        age: Age | None = None
-        for attempt in range(ATTEMPTS_MAX):
-            block = self._open(age=age)
-            txn = block.txn
-            assert txn is not None
-            age = txn.age
-            last = attempt == ATTEMPTS_MAX - 1
-            try:
-                result = await work(block)
-            except RetryError:
-                await block.rollback()
-                if last:
-                    raise
-                continue
-            except TxndbError:
-                # K4: what it saw may be a mixture
-                lost = await self._lost(block)
-                await block.rollback()
-                if lost and not last:
-                    continue
-                raise
-            except BaseException:
-                await block.rollback()
-                raise
-            try:
-                await self._commit(block)
-            except RetryError:
-                await block.rollback()
-                if last:
-                    raise
-                continue
-            except OutcomeUnknownError:
-                raise
-            return result
-        raise AssertionError("unreachable")
-
-    async def _lost(self, block: Block) -> bool:
-        if block.txn is None:
-            return False
-        try:
-            await block.txn.check()
-        except RetryError:
-            return True
-        return False
-
-    def _open(self, *, age: Age | None = None, explicit: bool = False) -> Block:
-        read_only = self.settings.values.get("default_transaction_read_only") == "on"
-        return Block(
-            self.services,
-            explicit=explicit,
-            age=age,
-            read_only=read_only and explicit,
-            settings=self.settings.values,
-        )
-
-    async def _commit(self, block: Block) -> None:
-        """Commit a block; from here on nothing cancels it (rule M7)."""
-        self._committing = True
-        try:
-            await block.commit()
-        finally:
-            self._committing = False
-
-    async def _failed(self, error: TxndbError) -> TxndbError:
-        """A statement failed inside a transaction: the error to send, which K4 may turn into 40001."""
-        block = self.block if self.block is not None else self.implicit
-        if block is None:
-            return error
-        if (
-            not isinstance(error, RetryError)
-            and block.txn is not None
-            and not block.dead
-            and not block.failed
-        ):
-            try:
-                await block.txn.check()
-            except RetryError as lost:
-                error = lost
-        if isinstance(error, RetryError):
-            block.dead = True
-            if block.txn is not None:
-                self.kept_age = block.txn.age
-        block.failed = True
-        if block is self.implicit:
-            await self._drop_implicit()
-        elif block.dead or not block.savepoints:
-            block.dead = True
-            await block.rollback()
-        return error
-
-    async def _drop_implicit(self) -> None:
-        block, self.implicit = self.implicit, None
-        if block is not None:
-            await block.rollback()
-
-    async def _commit_implicit(self) -> None:
-        block, self.implicit = self.implicit, None
-        if block is not None:
-            try:
-                await self._commit(block)
-            except BaseException:
-                await block.rollback()
-                raise
-            self.kept_age = None
-
-    def _locate(self, source: Source, error: TxndbError) -> None:
-        if error.position:
-            error.position = source.original_position(error.position)
-
-    # --- planning
-
-    def _parse(self, source: Source) -> list[ast.Statement]:
-        if source.node is not None:
-            return [source.node]
-        try:
-            return self.services.parsed(source.text)
-        except TxndbError as error:
-            self._locate(source, error)
-            block = self.block
-            if block is not None and not block.failed:
-                block.failed = True
-            raise
-
-    def _node(self, source: Source) -> ast.Statement:
-        if source.node is None:
-            statements = self.services.parsed(source.text)
-            if len(statements) != 1:
-                if not statements:
-                    raise sql_error("42601", "syntax error at end of input")
-                raise sql_error("42601", "cannot insert multiple commands into a prepared statement")
-            source.node = statements[0]
-        return source.node
-
-    def _key(self, catalog: Catalog, source: Source) -> tuple[Any, ...]:
-        return (
-            source.text,
-            catalog.version,
-            source.kinds,
-            self.info.database_id,
-            self.info.search_path,
-            self.info.user,
-        )
-
-    def _cached(self, block: Block, source: Source) -> Executable | None:
-        catalog = block.catalog
-        if catalog is None:
-            return None
-        plans = block.plans if catalog.private else self.services.plans
-        found: Executable | None = plans.get(self._key(catalog, source))
-        return found
-
-    def executable(self, catalog: Catalog, source: Source, block: Block) -> Executable:
-        """The compiled plan of a query or data change, from the cache or made now."""
-        key = self._key(catalog, source)
-        plans: Any = block.plans if catalog.private else self.services.plans
-        found: Executable | None = plans.get(key)
-        if found is None:
-            self.context.catalog = catalog
-            statement = Statement(
-                catalog, self.info, self.services.virtual, list(source.param_types), self.env
-            )
-            found = Executable(catalog, plan_statement(statement, self._node(source)))
-            if catalog.private:
-                plans[key] = found
-            else:
-                plans.put(key, found)
-                plans.put(source.text, found.read_only)
-        return found
-
-    # --- queries
-
-    def context_of(self, block: Block, catalog: Catalog, params: Sequence[Any]) -> ExecContext:
-        """What a statement's operators run with."""
-        env = self.env
-        self.context.catalog = catalog
-        if self.sequences.written:
-            self.sequences.written.clear()
-        env.statement_time_us = now = self.services.wall_us() - EPOCH_2000_US
-        if block.txn is not None:
-            env.txn_time_us = physical_us(block.txn.start) - EPOCH_2000_US
-        elif block.explicit:
-            if not block.time_us:
-                block.time_us = now
-            env.txn_time_us = block.time_us
-        else:
-            env.txn_time_us = now
-        return ExecContext(block.view, params, env, catalog, block.txn, self.refill)
-
-    async def refill(self, need: NeedNumbers, count: int) -> None:
-        """Give a sequence function what it lacked."""
-        if isinstance(need, NeedSetval):
-            await set_sequence(self.services.kv, need.sequence_id, need.raw)
-            self.services.sequences.forget(need.sequence_id)
-            self.sequences.written.append((need.sequence_id, need.raw))
-        else:
-            await self.services.sequences.refill(need.sequence_id, count)
-
-    async def _query(self, block: Block, source: Source, params: Sequence[object]) -> Result:
-        catalog = block.catalog
-        if catalog is None:
-            catalog = await block.current_catalog()
-        found = self.executable(catalog, source, block)
-        if found.plan.as_of is not None and not block.explicit:
-            return await self._as_of(found, source, params)
-        if not found.read_only and block.txn is None:
-            if not block.explicit and found.kind == "SELECT":
-                # FOR UPDATE was not visible in the text's cached kind
-                return await self.autocommit(lambda b: self._query(b, source, params))
-            block.write_txn(found.kind if found.kind != "SELECT" else "SELECT FOR UPDATE")
-        x = self.context_of(block, catalog, found.parameters(self._values(found, source, params)))
-        count, rows = await found.run(x)
-        return Result(_tag(found.kind, count), self.columns_of(found), rows)
-
-    def columns_of(self, found: Executable) -> tuple[ColumnInfo, ...] | None:
-        """The result's description, made once per plan."""
-        infos: tuple[ColumnInfo, ...] | None = found.infos
-        if infos is None and found.output is not None:
-            infos = found.infos = column_infos(found.output)
-        return infos
-
-    def _values(self, found: Executable, source: Source, params: Sequence[object]) -> Sequence[Any]:
-        """Parameters: the client's, then the literals lifted from the text, read by the types they turned out to be."""
-        if not source.literals:
-            if len(params) < len(found.param_types):
-                raise sql_error(
-                    "08P01",
-                    f"bind message supplies {len(params)} parameters, "
-                    f"but the statement requires {len(found.param_types)}",
-                )
-            return params
-        values: list[Any] = list(params)
-        first = len(values)
-        for i, literal in enumerate(source.literals):
-            value: Any = literal.value
-            if literal.kind == "unknown":
-                type_ = found.param_types[first + i]
-                if type_.kind != "str" or type_.typmod >= 0 or type_.oid not in (25, 1043, 705):
-                    try:
-                        value = types.parse_text(type_, value, self.env)
-                    except TxndbError as error:
-                        error.position = source.placeholder_position(i)
-                        raise
-            values.append(value)
-        return values
-
-    async def _as_of(self, found: Executable, source: Source, params: Sequence[object]) -> Result:
-        """A query AS OF SYSTEM TIME: its own snapshot in the past, bound against the catalogue of then (rule S2)."""
-        from txndb.sql.session.asof import as_of_timestamp
-
-        at = as_of_timestamp(self, found.plan.as_of, self._values(found, source, params))
-        block = Block(self.services, explicit=False, read_only=True, at=at)
-        catalog = await block.current_catalog(past=True)
-        past = self.executable(catalog, source, block)
-        x = self.context_of(block, catalog, past.parameters(self._values(past, source, params)))
-        count, rows = await past.run(x)
-        return Result(_tag(past.kind, count), self.columns_of(past), rows)
-
-    async def run_source(self, source: Source, params: Sequence[Any], block: Block | None) -> Result:
-        """A query or data change found inside another statement (EXECUTE, EXPLAIN ANALYZE)."""
-        if block is not None:
-            return await self._query(block, source, params)
-        node = self._node(source)
-        if isinstance(node, ast.Query) and not node.locking:
-            return await self._read(source, params)
-        if not isinstance(node, _QUERIES):
-            return await self._utility(node, source, params, None)
-        return await self.autocommit(lambda own: self._query(own, source, params))
-
-    def constants(
-        self, exprs: Sequence[ast.Expr], targets: Sequence[SqlType], params: Sequence[Any]
-    ) -> list[Any]:
-        """The values of expressions without columns, as given types (EXECUTE's arguments)."""
-        from txndb.sql.exec.ddl import constant_values
-
-        return constant_values(
-            self.context.catalog, self.info, self.services.virtual, self.env, exprs, targets
-        )
-
-    # --- utility statements
-
-    async def _utility(
-        self, node: ast.Statement, source: Source, params: Sequence[object], block: Block | None
-    ) -> Result:
-        from txndb.sql.session.utility import run_utility
-
-        return await run_utility(self, node, source, params, block)
-
     # --- extended protocol
 
     async def prepare(self, name: str, sql: str, param_oids: Sequence[int] = ()) -> PreparedStatement:
@@ -613,35 +88,6 @@ class Session:
             return PreparedStatement(name, source)
         self._node(source)
         return await self.describe(PreparedStatement(name, source))
-
-    async def describe(self, made: PreparedStatement) -> PreparedStatement:
-        """Find a prepared statement's parameter types and result columns."""
-        source = made.source
-        node = self._node(source)
-        block = self.block if self.block is not None else self.implicit
-        if block is not None and block.failed:
-            self._refuse_failed(source)
-        if not isinstance(node, _QUERIES):
-            from txndb.sql.session.utility import utility_columns
-
-            made.columns = utility_columns(self, node)
-            made.param_types = tuple(t for t in source.param_types if t is not None)
-            made.param_oids = tuple(t.oid for t in made.param_types)
-            return made
-        own = block is None
-        used = block if block is not None else Block(self.services, explicit=False, read_only=True)
-        try:
-            catalog = await used.current_catalog()
-            found = self.executable(catalog, source, used)
-        finally:
-            if own:
-                used.release()
-        made.param_types = found.param_types
-        made.param_oids = tuple(t.oid for t in found.param_types)
-        made.columns = self.columns_of(found)
-        source.param_types = found.param_types
-        source.kinds = made.param_oids
-        return made
 
     def bind(self, portal: str, prepared_name: str, params: Sequence[object] = ()) -> Portal:
         """A portal over a prepared statement, with parameters in internal representation."""
@@ -680,7 +126,7 @@ class Session:
         if max_rows and isinstance(node, ast.Query):
             return await self._start_stream(portal, max_rows)
         portal.done = True
-        data_change = isinstance(node, _QUERIES) and not (isinstance(node, ast.Query) and not node.locking)
+        data_change = isinstance(node, QUERIES) and not (isinstance(node, ast.Query) and not node.locking)
         if self.block is None and self.implicit is None and data_change and not final:
             self.implicit = self._open()
         return await self._statement(source, portal.params)
@@ -734,28 +180,6 @@ class Session:
         """Forget a prepared statement; no error if there is none."""
         self.prepared.pop(name, None)
 
-    def close_portal(self, name: str) -> None:
-        """Forget a portal; no error if there is none."""
-        portal = self.portals.pop(name, None)
-        if (
-            portal is not None
-            and portal.block is not None
-            and portal.block not in (self.block, self.implicit)
-        ):
-            portal.block.release()
-
-    async def sync(self) -> None:
-        """The end of an extended batch: commits its implicit transaction."""
-        if self.implicit is not None:
-            await self._guard(self._commit_implicit())
-        if self.block is None:
-            self.end_portals()
-
-    def end_portals(self) -> None:
-        """Portals end with their transaction."""
-        for name in list(self.portals):
-            self.close_portal(name)
-
     def fail(self, error: TxndbError) -> None:
         """A protocol-level error occurred: the transaction, if any, has failed."""
         if self.block is not None:
@@ -777,10 +201,6 @@ async def _batches(rest: Any) -> AsyncIterator[list[Any]]:
         yield batch
 
 
-def _tag(kind: str, count: int) -> str:
-    return f"INSERT 0 {count}" if kind == "INSERT" else f"{kind} {count}"
-
-
 async def open_session(
     services: SqlServices, user: str, database: str, options: dict[str, str] | None = None
 ) -> Session:
@@ -800,7 +220,9 @@ async def open_session(
         settings.defaults[name.lower()] = settings.check(name, value)
     pid = services.next_pid
     services.next_pid += 1
-    return Session(services, SessionInfo(user, database, found.id, backend_pid=pid), settings)
+    return Session(
+        services, SessionInfo(user, database, found.id, backend_pid=pid), settings, UtilityStatements()
+    )
 
 
-__all__ = ["PORTAL_BATCH_ROWS", "PreparedStatement", "Session", "open_session"]
+__all__ = ["Portal", "PreparedStatement", "Session", "open_session"]

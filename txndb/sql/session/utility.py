@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from txndb.errors import FeatureNotSupportedError, InternalError, RetryError, sql_error
 from txndb.sql.catalog.names import quote_identifier
 from txndb.sql.exec import ddl
+from txndb.sql.exec.ddl_run import run_ddl
 from txndb.sql.parse import ast
+from txndb.sql.plan.coerce import resolve_type_name
 from txndb.sql.plan.explain import explain
 from txndb.sql.session.api import ColumnInfo, Result
 from txndb.sql.session.asof import as_of_timestamp
+from txndb.sql.session.copy import start_copy
+from txndb.sql.session.core import PreparedStatement, SessionCore
 from txndb.sql.session.settings import display_name
 from txndb.sql.session.source import Source
 from txndb.sql.session.transactions import Block
 
-if TYPE_CHECKING:
-    from txndb.sql.session.session import Session
-
-Handler = Callable[["Session", Any, Source, Sequence[object], "Block | None"], Awaitable[Result]]
+Handler = Callable[[SessionCore, Any, Source, Sequence[object], Block | None], Awaitable[Result]]
 _TEXT = 25
 _INT8 = 20
 
@@ -28,48 +29,55 @@ def _text_columns(*names: str) -> tuple[ColumnInfo, ...]:
     return tuple(ColumnInfo(name, _TEXT) for name in names)
 
 
-async def run_utility(
-    session: Session, node: ast.Statement, source: Source, params: Sequence[object], block: Block | None
-) -> Result:
-    """Run one; `block` is the open transaction, if any."""
-    handler = _HANDLERS.get(type(node))
-    if handler is None:
-        raise FeatureNotSupportedError(f"{type(node).__name__} is not supported", position=node.pos)
-    return await handler(session, node, source, params, block)
+class UtilityStatements:
+    """Runs them."""
 
+    async def run(
+        self,
+        session: SessionCore,
+        node: ast.Statement,
+        source: Source,
+        params: Sequence[object],
+        block: Block | None,
+    ) -> Result:
+        """Run one; `block` is the open transaction, if any."""
+        handler = _HANDLERS.get(type(node))
+        if handler is None:
+            raise FeatureNotSupportedError(f"{type(node).__name__} is not supported", position=node.pos)
+        return await handler(session, node, source, params, block)
 
-def utility_columns(session: Session, node: ast.Statement) -> tuple[ColumnInfo, ...] | None:
-    """The result columns of a statement that is not planned, for Describe."""
-    match node:
-        case ast.ShowParameter(name="all"):
-            return _text_columns("name", "setting", "description")
-        case ast.ShowParameter():
-            return _text_columns(display_name(node.name))
-        case ast.Explain():
-            return _text_columns("QUERY PLAN")
-        case ast.ShowRanges():
-            return _RANGES_COLUMNS
-        case ast.ShowObjects():
-            return _objects_columns(node)
-        case ast.Execute():
-            found = session.sql_prepared.get(node.name) or session.prepared.get(node.name)
-            return found.columns if found is not None else None
-        case ast.FetchCursor():
-            portal = session.portals.get(node.name)
-            return portal.columns if portal is not None else None
-    return None
+    def columns(self, session: SessionCore, node: ast.Statement) -> tuple[ColumnInfo, ...] | None:
+        """The result columns of a statement that is not planned, for Describe."""
+        match node:
+            case ast.ShowParameter(name="all"):
+                return _text_columns("name", "setting", "description")
+            case ast.ShowParameter():
+                return _text_columns(display_name(node.name))
+            case ast.Explain():
+                return _text_columns("QUERY PLAN")
+            case ast.ShowRanges():
+                return _RANGES_COLUMNS
+            case ast.ShowObjects():
+                return _objects_columns(node)
+            case ast.Execute():
+                found = session.sql_prepared.get(node.name) or session.prepared.get(node.name)
+                return found.columns if found is not None else None
+            case ast.FetchCursor():
+                portal = session.portals.get(node.name)
+                return portal.columns if portal is not None else None
+        return None
 
 
 # --- transaction control
 
 
-def _mode_block(session: Session, modes: ast.TransactionModes, params: Sequence[object]) -> Block:
+def _mode_block(session: SessionCore, modes: ast.TransactionModes, params: Sequence[object]) -> Block:
     read_only = modes.read_only
     if read_only is None:
         read_only = session.settings.get("default_transaction_read_only") == "on"
     at = None
     if modes.as_of is not None:
-        at = as_of_timestamp(session, modes.as_of, params)
+        at = as_of_timestamp(session.services, session.env, modes.as_of, params)
         read_only = True
     age, session.kept_age = session.kept_age, None
     return Block(
@@ -82,7 +90,9 @@ def _mode_block(session: Session, modes: ast.TransactionModes, params: Sequence[
     )
 
 
-async def _begin(session: Session, node: ast.Begin, _s: Source, params: Any, block: Block | None) -> Result:
+async def _begin(
+    session: SessionCore, node: ast.Begin, _s: Source, params: Any, block: Block | None
+) -> Result:
     tag = "START TRANSACTION" if node.start else "BEGIN"
     if block is not None and block is session.block:
         session.notice("WARNING", "25001", "there is already a transaction in progress")
@@ -97,7 +107,7 @@ async def _begin(session: Session, node: ast.Begin, _s: Source, params: Any, blo
     return Result(tag)
 
 
-def _end(session: Session, *, keep_settings: bool) -> Block:
+def _end(session: SessionCore, *, keep_settings: bool) -> Block:
     block = session.block
     if block is None:
         raise InternalError("no transaction block to end")
@@ -117,7 +127,7 @@ def _end(session: Session, *, keep_settings: bool) -> Block:
     return block
 
 
-async def _commit(session: Session, node: ast.Commit, _s: Source, _p: Any, block: Block | None) -> Result:
+async def _commit(session: SessionCore, node: ast.Commit, _s: Source, _p: Any, block: Block | None) -> Result:
     if session.block is None:
         if session.implicit is not None:
             await session.sync()
@@ -140,7 +150,9 @@ async def _commit(session: Session, node: ast.Commit, _s: Source, _p: Any, block
     return Result("COMMIT")
 
 
-async def _rollback(session: Session, node: ast.Rollback, _s: Source, _p: Any, block: Block | None) -> Result:
+async def _rollback(
+    session: SessionCore, node: ast.Rollback, _s: Source, _p: Any, block: Block | None
+) -> Result:
     if session.block is None:
         session.notice("WARNING", "25P01", "there is no transaction in progress")
         return Result("ROLLBACK")
@@ -151,26 +163,28 @@ async def _rollback(session: Session, node: ast.Rollback, _s: Source, _p: Any, b
     return Result("ROLLBACK")
 
 
-def _in_block(block: Block | None, session: Session, what: str) -> Block:
+def _in_block(block: Block | None, session: SessionCore, what: str) -> Block:
     if block is None or session.block is None:
         raise sql_error("25P01", f"{what} can only be used in transaction blocks")
     return block
 
 
 async def _savepoint(
-    session: Session, node: ast.Savepoint, _s: Source, _p: Any, block: Block | None
+    session: SessionCore, node: ast.Savepoint, _s: Source, _p: Any, block: Block | None
 ) -> Result:
     _in_block(block, session, "SAVEPOINT").savepoint(node.name, session.settings.values)
     return Result("SAVEPOINT")
 
 
-async def _release(session: Session, node: ast.Release, _s: Source, _p: Any, block: Block | None) -> Result:
+async def _release(
+    session: SessionCore, node: ast.Release, _s: Source, _p: Any, block: Block | None
+) -> Result:
     _in_block(block, session, "RELEASE SAVEPOINT").release_savepoint(node.name)
     return Result("RELEASE")
 
 
 async def _rollback_to(
-    session: Session, node: ast.RollbackTo, _s: Source, _p: Any, block: Block | None
+    session: SessionCore, node: ast.RollbackTo, _s: Source, _p: Any, block: Block | None
 ) -> Result:
     found = _in_block(block, session, "ROLLBACK TO SAVEPOINT")
     session.settings.values = dict(found.rollback_to(node.name))
@@ -179,7 +193,7 @@ async def _rollback_to(
 
 
 async def _set_transaction(
-    session: Session, node: ast.SetTransaction, _s: Source, params: Any, block: Block | None
+    session: SessionCore, node: ast.SetTransaction, _s: Source, params: Any, block: Block | None
 ) -> Result:
     modes = node.modes
     if node.session:
@@ -203,7 +217,9 @@ async def _set_transaction(
 # --- settings
 
 
-async def _set(session: Session, node: ast.SetParameter, _s: Source, _p: Any, block: Block | None) -> Result:
+async def _set(
+    session: SessionCore, node: ast.SetParameter, _s: Source, _p: Any, block: Block | None
+) -> Result:
     name = node.name
     value = _set_value(node)
     if node.local:
@@ -229,7 +245,7 @@ def _set_value(node: ast.SetParameter) -> str | None:
     return ", ".join(node.values)
 
 
-async def _reset(session: Session, node: ast.ResetParameter, _s: Source, _p: Any, _b: Any) -> Result:
+async def _reset(session: SessionCore, node: ast.ResetParameter, _s: Source, _p: Any, _b: Any) -> Result:
     if node.name is None:
         session.settings.reset_all()
     else:
@@ -239,7 +255,7 @@ async def _reset(session: Session, node: ast.ResetParameter, _s: Source, _p: Any
 
 
 async def _show(
-    session: Session, node: ast.ShowParameter, _s: Source, _p: Any, block: Block | None
+    session: SessionCore, node: ast.ShowParameter, _s: Source, _p: Any, block: Block | None
 ) -> Result:
     if node.name == "all":
         rows: list[tuple[Any, ...]] = [(n, v, "") for n, v in session.settings.all()]
@@ -255,19 +271,21 @@ async def _show(
 # --- DDL
 
 
-async def _ddl(session: Session, node: ast.Statement, source: Source, _p: Any, block: Block | None) -> Result:
+async def _ddl(
+    session: SessionCore, node: ast.Statement, source: Source, _p: Any, block: Block | None
+) -> Result:
     if block is not None:
         return await _ddl_in(session, node, source, block)
     return await session.autocommit(lambda own: _ddl_in(session, node, source, own))
 
 
-async def _ddl_in(session: Session, node: ast.Statement, source: Source, block: Block) -> Result:
+async def _ddl_in(session: SessionCore, node: ast.Statement, source: Source, block: Block) -> Result:
     txn = block.write_txn(_WORDS.get(type(node), "DDL"))
     block.started = True
     catalog = await block.current_catalog()
     x = session.context_of(block, catalog, ())
     context = ddl.DdlContext(session.services.kv, txn, x, session.info, session.services.virtual, session.env)
-    outcome = await ddl.run_ddl(context, node)
+    outcome = await run_ddl(context, node)
     for severity, code, message in outcome.notices:
         session.notice(severity, code, message)
     if outcome.catalog is not None:
@@ -287,7 +305,7 @@ _WORDS: dict[type, str] = {
 
 
 async def _alter(
-    session: Session, node: ast.AlterTable, source: Source, p: Any, block: Block | None
+    session: SessionCore, node: ast.AlterTable, source: Source, p: Any, block: Block | None
 ) -> Result:
     splits = [a for a in node.actions if isinstance(a, ast.SplitAt)]
     if not splits:
@@ -307,7 +325,7 @@ async def _alter(
     return Result("ALTER TABLE" if node.kind == "TABLE" else "ALTER INDEX")
 
 
-async def _vacuum(session: Session, node: Any, _s: Source, _p: Any, block: Block | None) -> Result:
+async def _vacuum(session: SessionCore, node: Any, _s: Source, _p: Any, block: Block | None) -> Result:
     vacuum = isinstance(node, ast.Vacuum)
     if vacuum and session.block is not None:
         raise sql_error("25001", "VACUUM cannot run inside a transaction block")
@@ -328,7 +346,7 @@ async def _vacuum(session: Session, node: Any, _s: Source, _p: Any, block: Block
 
 
 async def _explain(
-    session: Session, node: ast.Explain, source: Source, params: Any, block: Block | None
+    session: SessionCore, node: ast.Explain, source: Source, params: Any, block: Block | None
 ) -> Result:
     inner = node.statement
     if not isinstance(inner, ast.Query | ast.Insert | ast.Update | ast.Delete):
@@ -368,7 +386,7 @@ _RANGES_COLUMNS = (
 
 
 async def _show_ranges(
-    session: Session, node: ast.ShowRanges, _s: Source, _p: Any, block: Block | None
+    session: SessionCore, node: ast.ShowRanges, _s: Source, _p: Any, block: Block | None
 ) -> Result:
     used = block if block is not None else Block(session.services, explicit=False, read_only=True)
     try:
@@ -398,7 +416,7 @@ def _objects_columns(node: ast.ShowObjects) -> tuple[ColumnInfo, ...]:
 
 
 async def _show_objects(
-    session: Session, node: ast.ShowObjects, _s: Source, _p: Any, block: Block | None
+    session: SessionCore, node: ast.ShowObjects, _s: Source, _p: Any, block: Block | None
 ) -> Result:
     used = block if block is not None else Block(session.services, explicit=False, read_only=True)
     try:
@@ -414,11 +432,8 @@ async def _show_objects(
 
 
 async def _prepare(
-    session: Session, node: ast.Prepare, source: Source, _p: Any, block: Block | None
+    session: SessionCore, node: ast.Prepare, source: Source, _p: Any, block: Block | None
 ) -> Result:
-    from txndb.sql.plan.coerce import resolve_type_name
-    from txndb.sql.session.session import PreparedStatement
-
     if node.name in session.sql_prepared:
         raise sql_error("42P05", f'prepared statement "{node.name}" already exists')
     given = tuple(resolve_type_name(None, t) for t in node.types)  # type: ignore[arg-type]
@@ -430,7 +445,7 @@ async def _prepare(
 
 
 async def _execute(
-    session: Session, node: ast.Execute, source: Source, params: Any, block: Block | None
+    session: SessionCore, node: ast.Execute, source: Source, params: Any, block: Block | None
 ) -> Result:
     found = session.sql_prepared.get(node.name) or session.prepared.get(node.name)
     if found is None:
@@ -446,7 +461,7 @@ async def _execute(
     return await session.run_source(found.source, values, block)
 
 
-async def _deallocate(session: Session, node: ast.Deallocate, _s: Source, _p: Any, _b: Any) -> Result:
+async def _deallocate(session: SessionCore, node: ast.Deallocate, _s: Source, _p: Any, _b: Any) -> Result:
     if node.name is None:
         session.sql_prepared.clear()
         session.prepared.clear()
@@ -456,7 +471,9 @@ async def _deallocate(session: Session, node: ast.Deallocate, _s: Source, _p: An
     return Result("DEALLOCATE")
 
 
-async def _discard(session: Session, node: ast.Discard, _s: Source, _p: Any, block: Block | None) -> Result:
+async def _discard(
+    session: SessionCore, node: ast.Discard, _s: Source, _p: Any, block: Block | None
+) -> Result:
     if node.target == "ALL":
         if session.block is not None:
             raise sql_error("25001", "DISCARD ALL cannot run inside a transaction block")
@@ -470,9 +487,9 @@ async def _discard(session: Session, node: ast.Discard, _s: Source, _p: Any, blo
     return Result(f"DISCARD {node.target}")
 
 
-async def _copy(session: Session, node: ast.Copy, source: Source, params: Any, block: Block | None) -> Result:
-    from txndb.sql.session.copy import start_copy
-
+async def _copy(
+    session: SessionCore, node: ast.Copy, source: Source, params: Any, block: Block | None
+) -> Result:
     return await start_copy(session, node, block)
 
 
