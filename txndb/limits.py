@@ -54,7 +54,8 @@ OUTCOME_TTL_US: Final = 600 * 1_000_000
 STATEMENT_TIMEOUT_US: Final = 60_000_000
 HEARTBEAT_MISSED_US: Final = 3_000_000
 """Locks of a gateway that did not answer for this long are dropped (rule K5)."""
-CATALOG_LEASE_US: Final = 60_000_000
+CATALOG_LEASE_US: Final = 12_000_000
+"""Long against 2E, a failover and the longest commit; a DDL waits this long for a node that died."""
 
 # connections
 CONNECTIONS_MAX: Final = 1000

@@ -19,6 +19,7 @@ from txndb.ranges import api
 
 RESEND_US = 700_000
 GIVE_UP_US = 2_000_000
+INCARNATION_SHIFT = 40
 
 
 class PendingCall:
@@ -50,6 +51,10 @@ class Calls:
         self._pending: dict[int, PendingCall] = {}
         self._serving: dict[tuple[NodeId, int], None] = {}
         """Requests of peers that are parked here."""
+
+    def begin(self, incarnation: int) -> None:
+        """Number calls from here on so that no answer to an earlier process is taken for one of ours."""
+        self._number = incarnation << INCARNATION_SHIFT
 
     # -- sending -------------------------------------------------------------------------------------------
 

@@ -85,7 +85,6 @@ class Descriptors(msgspec.Struct, frozen=True, array_like=True, tag=8, gc=False)
 class SessionMessage(msgspec.Struct, frozen=True, array_like=True, tag=10, gc=False):
     """A message of the SQL layer between nodes (catalogue leases), opaque here."""
 
-    topic: str
     payload: bytes
 
 

@@ -138,6 +138,7 @@ class Node:
         await body.engine_io.run(self.engine.sync)
         self.node, self.cluster_id = identity.node, identity.cluster_id
         self.incarnation = identity.incarnation
+        self.calls.begin(identity.incarnation)
         self.error_bound_us = self.clock.error_bound_us = identity.error_bound_us
         self._store = Store(
             body,
@@ -386,6 +387,10 @@ class Node:
         self.store.mark(replica)
 
     # -- what membership needs (`MembershipHost`) ----------------------------------------------------------
+
+    def send_session(self, to: NodeId, payload: bytes) -> None:
+        """Send a message of the SQL layer."""
+        self.send(to, SessionMessage(payload))
 
     def send_members(self, to: NodeId, message: Members) -> None:
         self.send(to, message)

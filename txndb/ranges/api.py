@@ -269,6 +269,8 @@ class NotLeaseholder(msgspec.Struct, frozen=True, array_like=True, tag=9):
     range_id: RangeId
     leader: ReplicaId
     unknown: bool = False
+    descriptor: RangeDescriptor | None = None
+    """As the answering replica knows it: the asker may know older replicas only."""
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, tag=10):

@@ -127,7 +127,9 @@ class Parking:
         if self._commit_waits:
             over = [not self.clock.wait_us_until_past(wait[0]) for wait in self._commit_waits]
             due = [wait for wait, is_over in zip(self._commit_waits, over, strict=True) if is_over]
-            self._commit_waits = [wait for wait, is_over in zip(self._commit_waits, over, strict=True) if not is_over]
+            self._commit_waits = [
+                wait for wait, is_over in zip(self._commit_waits, over, strict=True) if not is_over
+            ]
             for _, entry, handles, response in due:
                 self._finish(entry, handles, response)
         now = self.clock.source.wall_us()

@@ -124,7 +124,8 @@ class Replica:
         """Answer a request now, or return None: `ReplicaHost.answer` follows."""
         leaseholder = self.leaseholder
         if leaseholder is None:
-            return api.NotLeaseholder(self.range_id, self.leader)
+            descriptor = self.state.descriptor if self.state is not None else None
+            return api.NotLeaseholder(self.range_id, self.leader, False, descriptor)
         if isinstance(request, api.TransferLease):
             return self._on_transfer(leaseholder, request)
         if isinstance(request, api.AddReplica):

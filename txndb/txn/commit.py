@@ -106,7 +106,11 @@ class Commit:
             txn.not_before,
             txn.not_after,
         )
-        return await self._decided(request, one_phase=True)
+        txn.seal()
+        outcome = await self._decided(request, one_phase=True)
+        if outcome is None:
+            txn.sealed = False
+        return outcome
 
     def _all_inside(self, descriptor: RangeDescriptor) -> bool:
         if self._keys[0] < descriptor.start or self._keys[-1] >= descriptor.end:
@@ -170,6 +174,7 @@ class Commit:
             raise self._txn.dead("its catalogue lease ended before its commit timestamp")
         participants = recovery.flatten(self._prepared)
         decide = api.Decide(self._txn.meta, self._anchor, at, participants)
+        self._txn.seal()
         outcome = await self._decided(decide, one_phase=False)
         assert outcome is not None
         return outcome

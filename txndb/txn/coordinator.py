@@ -175,6 +175,7 @@ class Transaction(Reads):
         self.not_before = Timestamp(0)
         self.not_after = FOREVER
         self._wound: str = ""
+        self.sealed = False
         self.over = False
         gateway.register(self)
 
@@ -228,10 +229,25 @@ class Transaction(Reads):
         self.not_before = max(self.not_before, not_before)
         self.not_after = min(self.not_after, not_after)
 
+    def free_commit(self, not_before: Timestamp) -> None:
+        """A DDL holds the catalogue exclusively: its own lease no longer bounds it (D2); only `not_before` does."""
+        self.not_before = not_before
+        self.not_after = FOREVER
+
     def on_wound(self, reason: str) -> None:
-        """A wound notice arrived; the next request fails at once."""
-        if not self.over:
+        """A wound notice arrived; the next request fails at once, unless what decides was sent already (M7)."""
+        if not self.over and not self.sealed:
             self._wound = self._wound or reason
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the attempt has lost and can only be rolled back (K7)."""
+        return bool(self._wound)
+
+    def seal(self) -> None:
+        """What decides is about to be sent: from here on only the recorded outcome counts (M7)."""
+        self._must_live()
+        self.sealed = True
 
     # -- reads under locks ---------------------------------------------------------------------------------
 

@@ -27,9 +27,14 @@ class Attempt(Protocol):
     not_before: Timestamp
     not_after: Timestamp
     over: bool
+    sealed: bool
+    """Whether what decides was sent."""
 
     def on_wound(self, reason: str) -> None:
         """A wound notice arrived."""
+
+    def seal(self) -> None:
+        """What decides is about to be sent; raises `RetryError` if the attempt has lost."""
 
     async def lock(self, keys: Sequence[bytes]) -> None:
         """Lock keys EXCLUSIVE."""

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import msgspec
-
 from txndb.ids import Timestamp
 from txndb.sql.catalog.snapshot import Catalog
 from txndb.sql.catalog.store import load_catalog, raise_version, read_version
@@ -23,13 +21,30 @@ ANY_TIME_MIN = Timestamp(0)
 ANY_TIME_MAX = Timestamp(2**63 - 1)
 
 
-class CatalogLease(msgspec.Struct, frozen=True, eq=False):
-    """The right to use one catalogue version; the user's final timestamp lies in [not_before, not_after] (rule D1)."""
+class CatalogLease:
+    """The right to use one catalogue version; the user's final timestamp lies in [not_before, not_after] (rule D1).
 
-    catalog: Catalog
-    version: int
-    not_before: Timestamp = ANY_TIME_MIN
-    not_after: Timestamp = ANY_TIME_MAX
+    `not_after` may grow while the user runs, if a renewal found the version unchanged (rule D3): read it late.
+    """
+
+    __slots__ = ("_not_after", "catalog", "not_before", "version")
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        version: int,
+        not_before: Timestamp = ANY_TIME_MIN,
+        not_after: Timestamp = ANY_TIME_MAX,
+    ) -> None:
+        self.catalog = catalog
+        self.version = version
+        self.not_before = not_before
+        self._not_after = not_after
+
+    @property
+    def not_after(self) -> Timestamp:
+        """The last timestamp a user may end at."""
+        return self._not_after
 
 
 class CatalogLeases(Protocol):

@@ -112,8 +112,6 @@ class Block:
                 lease = held if held is not None else await leases.acquire(age, self.view)
             self.lease = lease
             self.catalog = lease.catalog
-            if self.txn is not None:
-                self.txn.limit_commit(lease.not_before, lease.not_after)
         return self.catalog
 
     def check_lease(self) -> None:
@@ -135,6 +133,9 @@ class Block:
         """Commit; DDL revokes the leases first, as its last step (rule D2)."""
         try:
             if self.txn is not None:
+                if self.lease is not None:
+                    # Late, for a renewal may have moved the end (rule D3).
+                    self.txn.limit_commit(self.lease.not_before, self.lease.not_after)
                 if self.own_ddl:
                     await self.services.leases.revoke(self.txn, self.txn.age)
                 await self.txn.commit()

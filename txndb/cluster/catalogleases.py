@@ -1,0 +1,358 @@
+"""Catalogue leases of one node: the right to use a catalogue version, bounded in commit time (rules D1–D6).
+
+Each node holds one lease, a row of range 1: (number, expiry). While it lasts, statements bind against the cached
+catalogue without asking anybody, and every user's final timestamp lies in [not_before, not_after], checked where it
+becomes final. A DDL transaction revokes all leases as the last step of its commit: it takes the version row exclusively
+(so no lease can be taken), asks each holder to return its lease, and commits above every returned `used_ts` and every
+expiry not returned.
+
+Invariants:
+1. A lease is usable only once its acquisition is known to be committed, and not if its number was asked back (D3, D5).
+2. A returned lease has no user left that could commit at or above `used_ts`: they ended, were wounded, or are snapshots
+   at or below it (D2, D4).
+3. An acquisition has the age of the oldest transaction that waits for it (D6).
+
+Clocks are compared with nothing here but to decide when to renew: what binds are timestamps (D1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from txndb.encoding.keys import SYSTEM, prefix_end
+from txndb.errors import InternalError, RetryError, UnavailableError
+from txndb.ids import NodeId, Timestamp, make_timestamp, physical_us
+from txndb.limits import CATALOG_LEASE_US
+from txndb.sql.catalog.leases import ANY_TIME_MAX, Age, CatalogLease, DirectLeases
+from txndb.sql.catalog.snapshot import Catalog
+from txndb.sql.catalog.store import VERSION_KEY, decode_counter, load_catalog, raise_version
+from txndb.txn.api import Lock, ReadView, Txn
+from txndb.txn.coordinator import SnapshotReads, Transaction
+
+if TYPE_CHECKING:
+    from txndb.cluster.node import Node
+
+LEASES: Final = SYSTEM + b"cluster\0lease\0"
+ASK_AGAIN_US: Final = 300_000
+ACQUIRE_ATTEMPTS_MAX: Final = 100
+IDLE_US: Final = CATALOG_LEASE_US
+"""A lease that nobody used for this long is not renewed."""
+
+
+def lease_key(node: NodeId) -> bytes:
+    """A node's lease row."""
+    return LEASES + node.to_bytes(4, "big")
+
+
+class LeaseRow(msgspec.Struct, frozen=True, array_like=True):
+    """A node's lease: its number, and the timestamp it ends at."""
+
+    number: int
+    expiry: Timestamp
+
+
+class Revoke(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """A DDL of this age asks back leases up to `number`."""
+
+    request: int
+    number: int
+    age_ts: Timestamp
+    age_id: bytes
+
+
+class Returned(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """They are returned; no user of theirs ends above `used_ts`."""
+
+    request: int
+    used_ts: Timestamp
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_row = msgspec.msgpack.Decoder(LeaseRow).decode
+_decode_message: Callable[[bytes], Revoke | Returned] = msgspec.msgpack.Decoder(Revoke | Returned).decode
+
+
+class HeldLease:
+    """The node's lease in memory, shared by its users."""
+
+    __slots__ = ("catalog", "not_after", "not_before", "number", "used_us")
+
+    def __init__(self, catalog: Catalog, number: int, not_before: Timestamp, not_after: Timestamp) -> None:
+        self.catalog = catalog
+        self.number = number
+        self.not_before = not_before
+        self.not_after = not_after
+        self.used_us = 0
+
+
+class UserLease(CatalogLease):
+    """One user's share: grows with renewals of the same version (D3), is capped when the lease is returned (D4)."""
+
+    __slots__ = ("age", "held")
+
+    def __init__(self, held: HeldLease, age: Age | None) -> None:
+        super().__init__(held.catalog, held.catalog.version, held.not_before, ANY_TIME_MAX)
+        self.held = held
+        self.age = age
+
+    @property
+    def not_after(self) -> Timestamp:
+        return self.held.not_after
+
+
+class NodeLeases:
+    """The catalogue leases of one node (`txndb.sql.catalog.leases.CatalogLeases`)."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._past = DirectLeases()
+        self._held: HeldLease | None = None
+        self._asked_back = 0
+        """The highest number asked for (D5)."""
+        self._users: dict[Age, int] = {}
+        self._acquiring: asyncio.Task[None] | None = None
+        self._acquiring_age: Age | None = None
+        self._request = 0
+        self._answers: dict[int, tuple[NodeId, asyncio.Future[Timestamp]]] = {}
+        self._returning: dict[tuple[NodeId, int], None] = {}
+        self.acquired_count = 0
+
+    # -- using ---------------------------------------------------------------------------------------------
+
+    def cached(self, age: Age | None) -> CatalogLease | None:
+        """A share of the lease held right now."""
+        held = self._held
+        if held is None:
+            return None
+        wall_us = self._node.body.time.wall_us()
+        if physical_us(held.not_after) - wall_us < CATALOG_LEASE_US // 4:
+            return None
+        held.used_us = wall_us
+        if age is not None:
+            self._users[age] = self._users.get(age, 0) + 1
+        return UserLease(held, age)
+
+    async def acquire(self, age: Age | None, view: ReadView) -> CatalogLease:
+        """A share, waiting for an acquisition if there is no lease."""
+        while True:
+            lease = self.cached(age)
+            if lease is not None:
+                return lease
+            await self._acquisition(age)
+
+    async def acquire_at(self, view: ReadView) -> CatalogLease:
+        """The catalogue as of a view in the past (S2)."""
+        return await self._past.acquire_at(view)
+
+    def release(self, lease: CatalogLease, used_ts: Timestamp) -> None:
+        """A user ended. Its timestamp needs no book-keeping: `used_ts` of a return is the clock's latest (D4)."""
+        if not isinstance(lease, UserLease) or lease.age is None:
+            return
+        count = self._users.get(lease.age, 0)
+        if count > 1:
+            self._users[lease.age] = count - 1
+        else:
+            self._users.pop(lease.age, None)
+
+    def on_time(self) -> None:
+        """Renew a lease that is in use before it ends (D3: renewal is an acquisition)."""
+        held = self._held
+        if held is None or self._acquiring is not None:
+            return
+        wall_us = self._node.body.time.wall_us()
+        if physical_us(held.not_after) - wall_us < CATALOG_LEASE_US // 2 and wall_us - held.used_us < IDLE_US:
+            self._start_acquiring(None)
+
+    # -- acquiring -----------------------------------------------------------------------------------------
+
+    async def _acquisition(self, age: Age | None) -> None:
+        """Wait for the acquisition under way, or begin one; an older joiner restarts it (D6)."""
+        task = self._acquiring
+        if (
+            task is not None
+            and age is not None
+            and (self._acquiring_age is None or age < self._acquiring_age)
+        ):
+            task.cancel()
+            self._acquiring = task = None
+        if task is None:
+            task = self._start_acquiring(age)
+        await asyncio.shield(asyncio.gather(task, return_exceptions=True))
+        error = task.exception() if not task.cancelled() else None
+        if isinstance(error, RetryError | UnavailableError):
+            raise UnavailableError(
+                "no catalogue lease could be taken", detail=error.message, hint="Range 1 must have a quorum."
+            )
+        if error is not None:
+            raise error
+
+    def _start_acquiring(self, age: Age | None) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = self._node.spawn(self._acquire(age), "catalogue lease")
+        self._acquiring, self._acquiring_age = task, age
+        task.add_done_callback(self._on_acquired)
+        return task
+
+    def _on_acquired(self, task: asyncio.Task[None]) -> None:
+        if self._acquiring is task:
+            self._acquiring = self._acquiring_age = None
+
+    async def _acquire(self, age: Age | None) -> None:
+        """Take or renew the lease: number and expiry are fixed under the row's exclusive lock (D3)."""
+        node = self._node
+        # Just younger than the transaction that waits for it, older than all that are younger (K3, D6).
+        own_age = None if age is None else (age[0], age[1] + b"\0")
+        for _ in range(ACQUIRE_ATTEMPTS_MAX):
+            txn = node.begin(own_age)
+            own_age = txn.age
+            try:
+                row, version = await self._write_row(txn)
+                at = await txn.commit()
+            except RetryError:
+                await txn.rollback()
+                continue
+            except BaseException:
+                await txn.rollback()
+                raise
+            await self._install(row, version, at)
+            return
+        raise RetryError("the catalogue stayed locked")
+
+    async def _write_row(self, txn: Txn) -> tuple[LeaseRow, int]:
+        node = self._node
+        (version,) = await txn.get([VERSION_KEY], Lock.SHARED)
+        if version is None:
+            raise InternalError("the catalogue has no version row: the cluster was not bootstrapped")
+        key = lease_key(node.node)
+        (old,) = await txn.get([key], Lock.EXCLUSIVE)
+        before = _decode_row(old) if old is not None else LeaseRow(0, Timestamp(0))
+        expiry = make_timestamp(node.body.time.wall_us() + CATALOG_LEASE_US)
+        row = LeaseRow(before.number + 1, max(expiry, before.expiry))
+        txn.put(key, _encode(row))
+        return row, decode_counter(version)
+
+    async def _install(self, row: LeaseRow, version: int, at: Timestamp) -> None:
+        """The acquisition is known committed at `at`: use it, unless it was asked back meanwhile (D5)."""
+        held = self._held
+        if held is not None and held.catalog.version == version:
+            if row.number > self._asked_back:
+                held.number, held.not_after = row.number, row.expiry
+            return
+        catalog = await load_catalog(SnapshotReads(self._node, at), version)
+        if row.number <= self._asked_back:
+            return
+        self.acquired_count += 1
+        self._held = HeldLease(catalog, row.number, at, row.expiry)
+
+    # -- being asked ---------------------------------------------------------------------------------------
+
+    def on_message(self, sender: NodeId, payload: bytes) -> None:
+        """A message of another node's leases."""
+        message = _decode_message(payload)
+        if isinstance(message, Revoke):
+            key = (sender, message.request)
+            if key not in self._returning:
+                self._returning[key] = None
+                self._node.spawn(self._answer(sender, message), "return lease")
+        else:
+            found = self._answers.get(message.request)
+            if found is not None and found[0] == sender and not found[1].done():
+                found[1].set_result(message.used_ts)
+
+    async def _answer(self, sender: NodeId, message: Revoke) -> None:
+        try:
+            used_ts = await self._give_back(message.number, (message.age_ts, message.age_id), None)
+            self._node.send_session(sender, _encode(Returned(message.request, used_ts)))
+        finally:
+            self._returning.pop((sender, message.request), None)
+
+    async def _give_back(self, number: int, age: Age, ddl: Transaction | None) -> Timestamp:
+        """D2: wound younger users that have not sent their decision, wait for the others; then nobody uses it."""
+        self._asked_back = max(self._asked_back, number)
+        held = self._held
+        if held is not None and held.number <= self._asked_back:
+            self._held = None
+        while self._blocking_users(age, ddl):
+            await asyncio.sleep(0.002)
+            if ddl is not None:
+                await ddl.check()
+        clock = self._node.clock
+        used_ts = max(clock.latest(), clock.now())
+        if held is not None and self._held is not held:
+            held.not_after = min(held.not_after, used_ts)
+        return used_ts
+
+    def _blocking_users(self, age: Age, ddl: Transaction | None) -> bool:
+        blocking = False
+        for attempt in list(self._node.transactions.values()):
+            if not isinstance(attempt, Transaction) or attempt is ddl or attempt.age not in self._users:
+                continue
+            if attempt.over or attempt.is_dead:
+                continue
+            if attempt.age > age and not attempt.sealed:
+                attempt.on_wound("the catalogue changed under it")
+            else:
+                blocking = True
+        return blocking
+
+    # -- revoking (DDL) ------------------------------------------------------------------------------------
+
+    async def revoke(self, txn: Txn, age: Age) -> None:
+        """D2, the last step before a DDL's commit: nobody uses the old catalogue at or above its timestamp."""
+        if not isinstance(txn, Transaction):
+            raise InternalError("only a transaction of this node can revoke")
+        await raise_version(txn)
+        floor = Timestamp(0)
+        rows: list[tuple[bytes, bytes]] = []
+        async for batch in txn.scan(LEASES, prefix_end(LEASES)):
+            rows += batch
+        waits = [self._ask(txn, NodeId(int.from_bytes(k[-4:], "big")), _decode_row(v), age) for k, v in rows]
+        for bound in await asyncio.gather(*waits):
+            floor = max(floor, bound)
+        txn.free_commit(Timestamp(floor + 1))
+
+    async def _ask(self, txn: Transaction, holder: NodeId, row: LeaseRow, age: Age) -> Timestamp:
+        """What the DDL's commit must exceed for one lease: its `used_ts` if returned, else its expiry (D4)."""
+        node = self._node
+        if holder == node.node:
+            return await self._give_back(row.number, age, txn)
+        self._request += 1
+        request = self._request
+        answer: asyncio.Future[Timestamp] = asyncio.get_running_loop().create_future()
+        self._answers[request] = (holder, answer)
+        message = _encode(Revoke(request, row.number, age[0], age[1]))
+        try:
+            while node.clock.earliest() <= row.expiry:
+                node.send_session(holder, message)
+                if await wait_briefly(answer, ASK_AGAIN_US):
+                    return answer.result()
+                await txn.check()
+            return row.expiry
+        finally:
+            self._answers.pop(request, None)
+
+
+async def wait_briefly(answer: asyncio.Future[Timestamp], timeout_us: int) -> bool:
+    """Wait for an answer, or for the time to be over; whether it is there."""
+    loop = asyncio.get_running_loop()
+    over = loop.create_future()
+    timer = loop.call_later(timeout_us / 1e6, _wake, over)
+
+    def on_answer(_: asyncio.Future[Timestamp]) -> None:
+        _wake(over)
+
+    answer.add_done_callback(on_answer)
+    try:
+        await over
+    finally:
+        timer.cancel()
+        answer.remove_done_callback(on_answer)
+    return answer.done()
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
