@@ -208,6 +208,10 @@ class Sender:
     async def _correct(self, route: Route, response: api.Response, deadline_us: int) -> bool:
         """Learn from an answer; whether the request must be sent again."""
         if isinstance(response, api.NotLeaseholder):
+            told = response.descriptor
+            if told is not None and told.generation > route.descriptor.generation:
+                self.cache.insert(told, response.leader)
+                return True
             if (
                 response.leader
                 and response.leader in route.descriptor.replicas
