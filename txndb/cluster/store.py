@@ -76,8 +76,8 @@ class Slot:
         self.outstanding: Ready | None = None
         self.incoming: IncomingSnapshot | None = None
         """A received snapshot, until Raft accepts or refuses it."""
-        self.installing = False
-        """A snapshot is in the engine, or about to be, that `replica.state` does not show yet."""
+        self.installing: RangeDescriptor | None = None
+        """Of a snapshot that is in the engine, or about to be, and that `replica.state` does not show yet."""
         self.idle: asyncio.Future[None] | None = None
         """Who waits for the outstanding Ready to end."""
 
@@ -132,7 +132,8 @@ class Store:
         self._flushing = False
         self._attesting = False
         self._flush_waiters: list[asyncio.Future[None]] = []
-        self._births: set[RangeId] = set()
+        self._births: dict[RangeId, RangeDescriptor] = {}
+        """Right halves whose state is in the engine, not yet synced."""
         self._closed = False
         self.flush_count = 0
         self.applied_count = 0
@@ -249,7 +250,7 @@ class Store:
 
     def on_split(self, replica: Replica, right: RangeDescriptor, handover: Handover | None) -> None:
         """R1, P5: the right half begins once the batch that made it is synced."""
-        self._births.add(right.range_id)
+        self._births[right.range_id] = right
         if replica.state is not None:
             self._host.on_descriptor(replica.state.descriptor)
         self._host.on_descriptor(right)
@@ -265,7 +266,7 @@ class Store:
         while old is not None and old.outstanding is not None:
             old.idle = self._loop.create_future()
             await old.idle
-        self._births.discard(right.range_id)
+        self._births.pop(right.range_id, None)
         if old is not None and old.replica.state is not None:
             raise InternalError(f"range {right.range_id} has state before its split")
         state = RangeState.load(self.engine, right.range_id, self._canaries)
@@ -413,13 +414,16 @@ class Store:
         return True
 
     def _overlaps(self, descriptor: RangeDescriptor) -> bool:
-        for other in self.slots.values():
-            state = other.replica.state
-            if state is None or state.range_id == descriptor.range_id:
-                continue
-            if state.descriptor.start < descriptor.end and descriptor.start < state.descriptor.end:
-                return True
-        return False
+        """Whether keys of another range here are among the descriptor's: held, being born, or being installed."""
+        claims = list(self._births.values())
+        for slot in self.slots.values():
+            if slot.replica.state is not None:
+                claims.append(slot.replica.state.descriptor)
+            if slot.installing is not None:
+                claims.append(slot.installing)
+        return any(
+            c.range_id != descriptor.range_id and c.start < descriptor.end and descriptor.start < c.end for c in claims
+        )
 
     async def _install(self, slot: Slot, ready: Ready) -> None:
         """Rule P4: intent synced, data synced in one batch, log reset, then onwards."""
@@ -427,7 +431,7 @@ class Store:
         slot.incoming = None
         if snapshot is None or incoming is None:
             raise InternalError("Raft accepted a snapshot that is not here")
-        slot.installing = True
+        slot.installing = incoming.descriptor
         try:
             slot.log.snapshot_intent(snapshot.index, snapshot.term)
             await self.flush()
@@ -443,7 +447,7 @@ class Store:
         if state is None:
             raise InternalError("an installed snapshot left no state")
         slot.replica.state = state
-        slot.installing = False
+        slot.installing = None
         self._host.on_descriptor(state.descriptor)
         self._finish(slot, ready)
 
@@ -451,6 +455,8 @@ class Store:
         batch = WriteBatch()
         old = replica.state.descriptor if replica.state is not None else None
         for descriptor in [incoming.descriptor] if old is None else [old, incoming.descriptor]:
+            if self._overlaps(descriptor):
+                raise InternalError(f"a snapshot of range {replica.range_id} would delete keys of another range")
             for start, end in keys.replicated_spans(descriptor):
                 batch.delete_range(start, end)
         for key, value in incoming.pairs:
@@ -516,7 +522,7 @@ class Store:
     def validate(self) -> None:
         """Raise `InternalError` if an invariant does not hold."""
         for slot in self.slots.values():
-            if not slot.installing:
+            if slot.installing is None:
                 slot.replica.validate()
 
     def close(self) -> None:

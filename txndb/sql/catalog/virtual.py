@@ -21,7 +21,7 @@ class SessionParameters(Protocol):
         """The value as SHOW prints it; 42704 for an unknown one."""
 
     def described(self) -> list[tuple[str, str, str, bool]]:
-        """(name, value, default, whether it is fixed) of all, by name."""
+        """(name, value in its unit, default, whether it is fixed) of all, by name."""
 
     def set_config(self, name: str, value: str | None, local: bool) -> str:
         """SET [LOCAL]; the new value."""

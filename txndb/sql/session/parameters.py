@@ -35,10 +35,14 @@ class FunctionParameters:
         return session.settings.show(name)
 
     def described(self) -> list[tuple[str, str, str, bool]]:
-        """(name, value, default, whether it is fixed) of all, by name."""
+        """(name, value in its unit, default, whether it is fixed) of all, by name."""
         settings = self._session.settings
+        told = {
+            "server_version": self.show("server_version"),
+            "session_authorization": self.show("session_authorization"),
+        }
         return [
-            (p.name, self.show(p.name), settings.defaults.get(key, p.default), p.fixed)
+            (p.name, told.get(key) or settings.get(key), settings.defaults.get(key, p.default), p.fixed)
             for key, p in sorted(PARAMETERS.items())
         ]
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from typing import Final
 
 from txndb.sql.catalog.descriptors import ROOT_ROLE_ID
 from txndb.sql.catalog.pgcatalog.objects import (
-    SCHEMA_OIDS,
     index_definition,
     indexes_of,
     schema_name,
 )
 from txndb.sql.catalog.pgcatalog.relations import Row, View
+
+_MEMORY: Final = re.compile(r"(\d+)(kB|MB|GB)\Z")
+_KILOBYTES: Final = {"kB": 1, "MB": 1 << 10, "GB": 1 << 20}
 
 
 def _owner(view: View) -> str:
@@ -105,15 +109,18 @@ def pg_settings(view: View) -> Iterator[Row]:
     parameters = view.info.parameters
     if parameters is None:
         return
-    for name, value, default, fixed in parameters.described():
+    for name, told, default, fixed in parameters.described():
+        memory = _MEMORY.match(told)
+        value = str(int(memory[1]) * _KILOBYTES[memory[2]]) if memory is not None else told
         number = value.lstrip("-").isdigit()
         switch = value in ("on", "off")
         yield {
             "name": name,
             "setting": value,
+            "unit": "kB" if memory is not None else "ms" if name.endswith("_timeout") else None,
             "context": "internal" if fixed else "user",
             "vartype": "bool" if switch else "integer" if number else "string",
-            "source": "default" if value == default else "session",
+            "source": "default" if told == default else "session",
             "boot_val": default,
             "reset_val": default,
             "pending_restart": False,
@@ -139,8 +146,3 @@ def pg_stat_activity(view: View) -> Iterator[Row]:
 def pg_timezone_names(view: View) -> Iterator[Row]:
     """The zone every server knows; named zones come from the host's database and are not listed."""
     yield {"name": "UTC", "abbrev": "UTC", "is_dst": False}
-
-
-def system_schema(name: str) -> bool:
-    """Whether a schema is the system's."""
-    return name in SCHEMA_OIDS
