@@ -23,8 +23,8 @@ from txndb.ranges.locks import EXCLUSIVE, SHARED, EntryState, Item, LockEntry, L
 
 
 def make_txn(name: str, age: int) -> TxnMeta:
-    """An attempt named by up to 16 characters; its age's id is the name up to an apostrophe (A' retries A)."""
-    age_id = name.rstrip("'").encode()
+    """An attempt named by up to 16 characters; its age's id is the name up to a dash (A- retries A)."""
+    age_id = name.rstrip("-").encode()
     return TxnMeta(AttemptId(name.encode().ljust(16, b".")), Timestamp(age), age_id, NodeId(1), 1)
 
 

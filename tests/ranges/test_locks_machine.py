@@ -88,7 +88,9 @@ class LockMachine(RuleBasedStateMachine):
             if any((end or start + b"\0") > cut for start, end, _ in waiter.items):
                 self.table.cancel_wait(waiter.entry)
         self._drain()
-        prepared: dict[bytes, frozenset[bytes]] = {e.attempt: e.writes for e in self._living(EntryState.PREPARED)}
+        prepared: dict[bytes, frozenset[bytes]] = {
+            e.attempt: e.writes for e in self._living(EntryState.PREPARED)
+        }
         right = LockTable(RangeId(2), 6)
         for half in self.table.split(cut):
             right.adopt(half)

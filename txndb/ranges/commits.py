@@ -55,7 +55,7 @@ class Commits(Reads):
         return True
 
     def _bound(self, candidate: Timestamp) -> Timestamp:
-        """M3, T5: above the candidate's floor, every read here and every version here."""
+        """M3, T5: above every read here and every version here, and not below the candidate."""
         if "T5" in self._canaries:
             return max(candidate, Timestamp(self.read_ts + 1))
         if "M3" in self._canaries:
@@ -72,7 +72,7 @@ class Commits(Reads):
         return all(entry.holds_exclusive(key) for key, _ in writes)
 
     def _commit_checks(
-        self, request: api.OnePhase | api.Prepare, handle: Handle
+        self, request: api.OnePhase | api.Prepare, candidate: Timestamp, kind: type[Command], handle: Handle
     ) -> tuple[LockEntry, Timestamp] | api.Response | None:
         """What 1PC and prepare share: R3, C2, K1, split in the making, bound and T2; the entry and its bound."""
         keys = [key for key, _ in request.writes] + [start for start, _ in request.locks]
@@ -87,7 +87,7 @@ class Commits(Reads):
             return api.Wounded("its locks were lost", request.anchor)
         if entry.state is not EntryState.ACTIVE:
             proposal = self._by_attempt.get(entry.attempt)
-            if proposal is not None:
+            if proposal is not None and isinstance(proposal.command, kind):  # C2: the same is in flight
                 proposal.handles.append(handle)
             else:
                 self._until_finished.setdefault(entry.attempt, []).append((handle, request))
@@ -97,7 +97,7 @@ class Commits(Reads):
         if self._split is not None and "R1" not in self._canaries:
             self._until_split.append((handle, request))
             return None
-        bound = self._bound(request.candidate)
+        bound = self._bound(candidate)
         wait_us = self.clock.wait_us_until_allowed(bound)
         if wait_us > 0 and "T2" not in self._canaries:
             self._delay(wait_us, handle, request)
@@ -108,12 +108,11 @@ class Commits(Reads):
         known = self._known_outcome(request.txn.attempt, request.anchor, handle)
         if known is not True:
             return known or None
-        checked = self._commit_checks(request, handle)
+        candidate = max(request.candidate, request.not_before)  # D1
+        checked = self._commit_checks(request, candidate, OnePhaseCommand, handle)
         if not isinstance(checked, tuple):
             return checked
         entry, bound = checked
-        if request.not_before > bound:
-            bound = request.not_before
         if bound > request.not_after:  # D1: the catalogue lease does not reach the final c
             self._end_entry(entry)
             return api.Wounded("its catalogue lease ended before its commit timestamp", request.anchor)
@@ -132,10 +131,13 @@ class Commits(Reads):
         known = self._known_outcome(request.txn.attempt, request.anchor, handle)
         if known is not True:
             return known or None
+        moved = self._moved([key for key, _ in request.writes])
+        if moved is not None:
+            return moved  # R3: a record of before a split holds its half only
         record = self.state.prepares.get(request.txn.attempt)
         if record is not None:
             return api.Prepared(record.bound)
-        checked = self._commit_checks(request, handle)
+        checked = self._commit_checks(request, request.candidate, PrepareCommand, handle)
         if not isinstance(checked, tuple):
             return checked
         entry, bound = checked
@@ -155,6 +157,9 @@ class Commits(Reads):
     ) -> None:
         """C3: from here on the entry counts as prepared."""
         self._propose(command, entry.attempt, entry, handle)
+        self._withdraw(
+            entry, api.Wounded("its commit has begun")
+        )  # a statement that was given up while it waited
         if "C3" not in self._canaries:
             entry.state = EntryState.PROPOSED
             entry.bound = bound
@@ -308,20 +313,30 @@ class Commits(Reads):
         command = SplitCommand(self.term, descriptor.generation, request.key, request.right_id, replicas)
         split_id = AttemptId(b"split" + request.right_id.to_bytes(8, "big"))
         self._split = self._propose(command, split_id, None, handle)
-        for waiter in self.locks.waiters():  # R1: parked waiters touching the right half
-            if any((end or start + b"\0") > request.key for start, end, _ in waiter.items):
-                for theirs in self.locks.waiters_of(waiter.entry):
-                    self.host.answer(theirs.handle[0], api.Moved([]))
-                self.locks.cancel_wait(waiter.entry)
+        self._withdraw_right_of(request.key, api.Moved([]))
         return None
+
+    def _withdraw_right_of(self, cut: bytes, response: api.Response) -> None:
+        """R1: whoever waits for locks that touch the right half is answered."""
+        for waiter in self.locks.waiters():
+            if any((end or start + b"\0") > cut for start, end, _ in waiter.items):
+                self._withdraw(waiter.entry, response)
+
+    def _withdraw(self, entry: LockEntry, response: api.Response) -> None:
+        """Answer an entry's waiting requests; its locks stay."""
+        waiting = self.locks.waiters_of(entry)
+        if waiting:
+            self.locks.cancel_wait(entry)
+            for waiter in waiting:
+                self.host.answer(waiter.handle[0], response)
 
     def on_split_applied(self, right: RangeDescriptor, first_term: int) -> Handover:
         """Clip the lock table at the cut; what the right half's replica on this node may take over (R1)."""
-        for waiter in self.locks.waiters():
-            if any((end or start + b"\0") > right.start for start, end, _ in waiter.items):
-                self.host.answer(waiter.handle[0], api.Moved([]))
-                self.locks.cancel_wait(waiter.entry)
+        self._withdraw_right_of(right.start, api.Moved([right]))
         entries = self.locks.split(right.start)
+        self._drain_locks()
+        for entry in entries:  # who is waited for may be gone from here: look again, at the keys left
+            self._wake_finished(entry.attempt)
         return Handover(first_term, self.read_ts, entries)
 
     # -- what was proposed has applied ---------------------------------------------------------------------

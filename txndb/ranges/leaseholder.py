@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 from txndb.clock import Clock
-from txndb.errors import InternalError, TxndbError
+from txndb.errors import InternalError, TxndbError, UnavailableError
 from txndb.ids import AttemptId, Timestamp
 from txndb.ranges import api
 from txndb.ranges.commits import Commits
@@ -134,11 +134,14 @@ class Leaseholder(Commits):
         """Answer a request now, or park it and return None; then `Host.answer` follows."""
         if self.frozen:
             return api.NotLeaseholder(self.state.range_id, self.host.leader_hint())  # type: ignore[arg-type]
-        if not self.serving:
+        if not self.serving or not self.clock.within_bound():  # L1; T1: with such a clock nothing is served
             self._until_serving.append((handle, request))
             return None
         try:
             response = self._handlers[type(request)](request, handle)
+        except UnavailableError:
+            # No leader any more, or one that hands over (L4): certainly nothing was proposed, so ask again.
+            response = api.NotLeaseholder(self.state.range_id, self.host.leader_hint())  # type: ignore[arg-type]
         except TxndbError as error:
             response = api.Refused(error.code, error.message, error.detail)
         if self.locks.wounded or self.locks.granted:
