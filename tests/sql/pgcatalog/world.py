@@ -22,8 +22,9 @@ SAMPLE = (
     "create unique index emp_token on emp(token, level)",
     'create table "Odd name"("a b" int primary key, "C" text)',
     "create table nokey(a int, b int)",
-    "alter table nokey drop column a",
-    "alter table nokey add column c int not null default 7",
+    "create table changed(a int, b int, c int primary key)",
+    "alter table changed drop column a",
+    "alter table changed add column d int not null default 7",
 )
 
 

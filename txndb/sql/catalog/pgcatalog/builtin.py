@@ -27,7 +27,9 @@ INTERNAL: Final = 12
 _FIRST_FUNCTION: Final = 14000
 _FIRST_OPERATOR: Final = 14000
 _FIRST_CAST: Final = 14000
-_ANYARRAY: Final = 2277
+_CSTRING: Final = 2275
+_INTERNAL: Final = 2281
+"""The type of what is not SQL's; pg_type does not have it."""
 
 # oid, name, operator family, type, name of the family
 OPERATOR_CLASSES: Final = (
@@ -139,13 +141,14 @@ def _aggregate_functions() -> Iterator[Function]:
 
 def _type_functions() -> Iterator[Function]:
     """Input, output, receive and send functions; one of each name."""
+    internal = (_INTERNAL,)
     for facts in read_types().values():
-        shapes = zip(
-            facts.functions, ((2275,), (facts.oid,), (2281,), (facts.oid,), (1263,), (23,)), strict=False
-        )
-        for (name, args), result in zip(shapes, (facts.oid, 2275, facts.oid, 17, 23, 2275), strict=True):
+        own = (facts.oid,)
+        args = ((_CSTRING,), own, internal, own, (1263,), (23,), internal)
+        results = (facts.oid, _CSTRING, facts.oid, 17, 23, _CSTRING, _INTERNAL)
+        for name, given, result in zip(facts.functions, args, results, strict=True):
             if name != "-":
-                yield Function(0, name, args, result)
+                yield Function(0, name, given, result)
 
 
 def number_functions(more: Iterable[Function] = ()) -> tuple[Function, ...]:
@@ -337,4 +340,4 @@ def pg_collation(view: View) -> Iterator[Row]:
 
 def type_names(args: Iterable[int]) -> str:
     """Type names as a function's argument list."""
-    return ", ".join(str(type_by_oid(oid)) if oid != 2281 else "internal" for oid in args)
+    return ", ".join("internal" if oid == _INTERNAL else str(type_by_oid(oid)) for oid in args)

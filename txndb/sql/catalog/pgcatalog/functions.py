@@ -24,7 +24,7 @@ from txndb.sql.catalog.pgcatalog.objects import (
 )
 from txndb.sql.catalog.virtual import CatalogContext, CatalogFunction, VirtualColumn, VirtualTable
 from txndb.sql.parse.keywords import KEYWORDS, RESERVED, TYPE_OR_FUNCTION
-from txndb.sql.types.core import format_type, type_by_oid
+from txndb.sql.types.core import format_type
 
 _ANY: Final = 2276
 _BOOL, _NAME, _INT8, _INT4, _TEXT, _OID = 16, 19, 20, 23, 25, 26
@@ -440,7 +440,7 @@ def function_functions(builtins: Builtins) -> list[CatalogFunction]:
         found = builtins.by_oid.get(oid)
         if found is None:
             return None
-        return ("SETOF " if found.returns_set else "") + str(type_by_oid(found.result))
+        return ("SETOF " if found.returns_set else "") + type_names((found.result,))
 
     def arguments(context: CatalogContext, oid: int) -> str | None:
         found = builtins.by_oid.get(oid)

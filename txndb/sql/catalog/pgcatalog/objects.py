@@ -18,6 +18,7 @@ from txndb.sql.types.core import type_by_oid
 
 PG_CLASS: Final = 1259
 PG_ATTRDEF: Final = 2604
+PG_CONSTRAINT: Final = 2606
 BTREE: Final = 403
 HEAP: Final = 2
 UTF8: Final = 6
@@ -271,24 +272,32 @@ def parenthesised(expression: str) -> str:
 
 
 def pg_depend(view: View) -> Iterator[Row]:
-    """A SERIAL column owns its sequence; its default uses it."""
+    """A SERIAL column owns its sequence and its default uses it; indexes and constraints depend on their columns."""
     for sequence in view.catalog.sequences(view.info.database_id):
-        if not sequence.owner_table_id:
-            continue
-        number = sequence.owner_position + 1
-        yield _depends(PG_CLASS, sequence.id, sequence.owner_table_id, number, "a")
-        yield _depends(
-            PG_ATTRDEF, default_oid(sequence.owner_table_id, sequence.owner_position), sequence.id, 0, "n"
-        )
+        if sequence.owner_table_id:
+            owner, position = sequence.owner_table_id, sequence.owner_position
+            yield _depends((PG_CLASS, sequence.id), (PG_CLASS, owner, position + 1), "a")
+            yield _depends((PG_ATTRDEF, default_oid(owner, position)), (PG_CLASS, sequence.id, 0), "n")
+    for table in view.catalog.tables(view.info.database_id):
+        for index, primary in indexes_of(table):
+            constraint = primary or index.constraint
+            if constraint:
+                yield _depends((PG_CLASS, index.id), (PG_CONSTRAINT, index.id, 0), "i")
+            depending = (PG_CONSTRAINT if constraint else PG_CLASS, index.id)
+            for position in index.columns:
+                yield _depends(depending, (PG_CLASS, table.id, position + 1), "a")
+        for place, check in enumerate(table.checks):
+            for number in check_columns(table, check.expression):
+                yield _depends((PG_CONSTRAINT, check_oid(table, place)), (PG_CLASS, table.id, number), "a")
 
 
-def _depends(class_id: int, object_id: int, on_relation: int, on_column: int, kind: str) -> Row:
+def _depends(depending: tuple[int, int], on: tuple[int, int, int], kind: str) -> Row:
     return {
-        "classid": class_id,
-        "objid": object_id,
-        "refclassid": PG_CLASS,
-        "refobjid": on_relation,
-        "refobjsubid": on_column,
+        "classid": depending[0],
+        "objid": depending[1],
+        "refclassid": on[0],
+        "refobjid": on[1],
+        "refobjsubid": on[2],
         "deptype": kind,
     }
 
