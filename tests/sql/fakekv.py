@@ -16,7 +16,7 @@ from txndb.ids import Timestamp, make_timestamp
 from txndb.txn.api import KeyValue, Lock, Predicate
 
 BATCH = 256
-START_US = 1_700_000_000_000_000
+START_US = 1_780_000_000_000_000
 
 
 class FakeKV:

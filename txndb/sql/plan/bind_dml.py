@@ -157,9 +157,11 @@ class DmlBinder:
         query = node.source
         plain = not (query.order_by or query.limit or query.offset or query.with_)
         if isinstance(query.body, ast.Values) and plain:
-            return self._insert_values(table, query.body, targets, cols)
-        plan, _ = self.queries.bind_query(query, Scope())
-        self._check_width(len(plan.columns), targets, node)
+            return self._insert_values(table, query.body, targets, cols, listed=bool(node.columns))
+        plan, _ = self.queries.bind_query(query, Scope(), keep_unknown=True)
+        self._check_width(len(plan.columns), targets, node, listed=bool(node.columns))
+        types = [column_type(c) for c in targets[: len(plan.columns)]]
+        plan = self.queries.settle_unknown(plan, types)
         given = {
             c.position: assign(self.st, col, c, query.pos)
             for c, col in zip(targets, plan.columns, strict=False)
@@ -167,14 +169,14 @@ class DmlBinder:
         return Project(cols, plan, self._stored(table, given))
 
     def _insert_values(
-        self, table: TableDesc, body: ast.Values, targets: list[ColumnDesc], cols: tuple[Col, ...]
+        self, table: TableDesc, body: ast.Values, targets: list[ColumnDesc], cols: tuple[Col, ...], *, listed: bool
     ) -> Logical:
         exprs = self.queries.exprs(Scope(), "VALUES")
         rows: list[tuple[Bound, ...]] = []
         for row in body.rows:
             if len(row) != len(body.rows[0]):
                 raise sql_error("42601", "VALUES lists must all be the same length", position=row[0].pos)
-            self._check_width(len(row), targets, row[-1])
+            self._check_width(len(row), targets, row[-1], listed=listed)
             given: dict[int, Bound] = {}
             for column, value in zip(targets, row, strict=False):
                 if not isinstance(value, ast.Default):
@@ -186,7 +188,11 @@ class DmlBinder:
             return Project(cols, exprs.take_applies(ValuesRows((), ((),))), rows[0])
         return ValuesRows(cols, tuple(rows))
 
-    def _check_width(self, width: int, targets: list[ColumnDesc], node: ast.Node) -> None:
+    def _check_width(
+        self, width: int, targets: list[ColumnDesc], node: ast.Node, *, listed: bool = False
+    ) -> None:
+        if listed and width < len(targets):
+            raise sql_error("42601", "INSERT has more target columns than expressions", position=node.pos)
         if width > len(targets):
             raise sql_error("42601", "INSERT has more expressions than target columns", position=node.pos)
 

@@ -14,7 +14,7 @@ from txndb.sql.plan import functions as fns
 from txndb.sql.plan.bind_expr import ExprBinder, contains_aggregate, sort_item
 from txndb.sql.plan.bind_from import bind_from
 from txndb.sql.plan.coerce import coerce, common_type, type_display, unify
-from txndb.sql.plan.expr import Aggregate, Bound, Col, Const, columns_of, transform
+from txndb.sql.plan.expr import Aggregate, Bound, Col, Const, Param, columns_of, transform
 from txndb.sql.plan.grouping import group
 from txndb.sql.plan.lift_sets import lift_sets
 from txndb.sql.plan.logical import (
@@ -31,7 +31,7 @@ from txndb.sql.plan.logical import (
     transform_up,
 )
 from txndb.sql.plan.scope import Scope, Statement
-from txndb.sql.types.core import INT8, UNKNOWN, SqlType
+from txndb.sql.types.core import INT8, TEXT, UNKNOWN, SqlType
 
 
 class _Target(msgspec.Struct):
@@ -52,8 +52,13 @@ class QueryBinder:
         """A binder of expressions in `scope`."""
         return ExprBinder(self.st, scope, self.bind_query, clause=clause, aggregates=aggregates)
 
-    def bind_query(self, query: ast.Query, scope: Scope) -> tuple[Logical, list[str]]:
-        """A whole query in a fresh scope (whose parent is the enclosing query's); its plan and column names."""
+    def bind_query(
+        self, query: ast.Query, scope: Scope, *, keep_unknown: bool = False
+    ) -> tuple[Logical, list[str]]:
+        """A whole query in a fresh scope (whose parent is the enclosing query's); its plan and column names.
+
+        With `keep_unknown` untyped constants of the target list stay so, for `settle_unknown`.
+        """
         if query.recursive:
             raise FeatureNotSupportedError("WITH RECURSIVE is not supported", position=query.pos)
         if query.with_ties:
@@ -62,7 +67,7 @@ class QueryBinder:
             frame = {query.with_[i].name: (query.with_[i], len(self.st.ctes))}
             self.st.ctes.append(frame)
         try:
-            plan, names = self._bind_body(query, scope)
+            plan, names = self._bind_body(query, scope, keep_unknown=keep_unknown)
         finally:
             for _ in query.with_:
                 self.st.ctes.pop()
@@ -70,10 +75,12 @@ class QueryBinder:
             plan = self._limit(query, plan, scope)
         return plan, names
 
-    def _bind_body(self, query: ast.Query, scope: Scope) -> tuple[Logical, list[str]]:
+    def _bind_body(
+        self, query: ast.Query, scope: Scope, *, keep_unknown: bool = False
+    ) -> tuple[Logical, list[str]]:
         body = query.body
         if isinstance(body, ast.Select):
-            return SelectBinder(self, query, body, scope).bind()
+            return SelectBinder(self, query, body, scope, keep_unknown=keep_unknown).bind()
         if query.locking:
             raise sql_error(
                 "0A000", "FOR UPDATE is not allowed with UNION/INTERSECT/EXCEPT or VALUES", position=query.pos
@@ -140,6 +147,7 @@ class QueryBinder:
             common_type([a.type, b.type], body.op, position=body.right.pos)
             for a, b in zip(left.columns, right.columns, strict=True)
         ]
+        left, right = self.settle_unknown(left, types), self.settle_unknown(right, types)
         left, right = self._retype(left, types), self._retype(right, types)
         cols = tuple(self.st.new_col(t, n) for t, n in zip(types, names, strict=True))
         return SetOp(cols, body.op, body.all, left, right), names
@@ -147,11 +155,28 @@ class QueryBinder:
     def _operand(self, body: ast.QueryBody, scope: Scope) -> tuple[Logical, list[str]]:
         inner = Scope(scope.parent)
         if isinstance(body, ast.Query):
-            result = self.bind_query(body, inner)
+            result = self.bind_query(body, inner, keep_unknown=True)
         else:
-            result = self._bind_body(ast.Query(body=body, pos=body.pos), inner)
+            result = self._bind_body(ast.Query(body=body, pos=body.pos), inner, keep_unknown=True)
         scope.outer.update(inner.outer)
         return result
+
+    def settle_unknown(self, plan: Logical, types: list[SqlType]) -> Logical:
+        """The plan with its untyped constants read as `types` (as text where that is not possible)."""
+        if not any(c.type.oid == UNKNOWN.oid for c in plan.columns):
+            return plan
+        if not isinstance(plan, Project):
+            exprs: list[Bound] = list(plan.columns)
+            below: Logical = plan
+        else:
+            exprs, below = list(plan.exprs), plan.input
+        cols = list(plan.columns)
+        for i, (expr, type_) in enumerate(zip(exprs, types, strict=False)):
+            if expr.type.oid == UNKNOWN.oid:
+                known = isinstance(expr, Const | Param)
+                exprs[i] = coerce(self.st, expr, type_.base if known else TEXT, "i" if known else "e")
+                cols[i] = self.st.new_col(exprs[i].type, cols[i].name)
+        return Project(tuple(cols), below, tuple(exprs))
 
     def _retype(self, plan: Logical, types: list[SqlType]) -> Logical:
         """The plan with its columns coerced to `types`."""
@@ -205,7 +230,16 @@ def output_column(
 class SelectBinder:
     """Binds one SELECT with the ORDER BY of its query."""
 
-    def __init__(self, queries: QueryBinder, query: ast.Query, select: ast.Select, scope: Scope) -> None:
+    def __init__(
+        self,
+        queries: QueryBinder,
+        query: ast.Query,
+        select: ast.Select,
+        scope: Scope,
+        *,
+        keep_unknown: bool = False,
+    ) -> None:
+        self.keep_unknown = keep_unknown and not select.distinct and not query.order_by and not select.group_by
         self.queries = queries
         self.st = queries.st
         self.query = query
@@ -274,7 +308,7 @@ class SelectBinder:
             if isinstance(target.expr, ast.Star):
                 targets += self._star(target.expr)
                 continue
-            bound = self.exprs.bind_known(target.expr)
+            bound = self.exprs.bind(target.expr) if self.keep_unknown else self.exprs.bind_known(target.expr)
             targets.append(_Target(target.alias or output_name(target.expr), bound, target.expr))
         return targets
 
