@@ -37,6 +37,7 @@ from txndb.storage.raftlog import RaftLog
 
 LOG_KEEP_ENTRIES = 2_000
 """A live follower this far behind is still served from the log."""
+WAKE_MIN_US = 50
 
 
 class StoreHost(Protocol):
@@ -67,7 +68,7 @@ class StoreHost(Protocol):
 class Slot:
     """A replica with what the flush loop keeps beside it."""
 
-    __slots__ = ("idle", "incoming", "installing", "log", "marked", "outstanding", "replica")
+    __slots__ = ("idle", "incoming", "installing", "log", "marked", "outstanding", "replica", "timer")
 
     def __init__(self, replica: Replica, log: Any) -> None:
         self.replica = replica
@@ -76,6 +77,7 @@ class Slot:
         self.outstanding: Ready | None = None
         self.incoming: IncomingSnapshot | None = None
         """A received snapshot, until Raft accepts or refuses it."""
+        self.timer: asyncio.TimerHandle | None = None
         self.installing: RangeDescriptor | None = None
         """Of a snapshot that is in the engine, or about to be, and that `replica.state` does not show yet."""
         self.idle: asyncio.Future[None] | None = None
@@ -225,11 +227,21 @@ class Store:
         self._host.wound_notice(entry)
 
     def wake_in(self, replica: Replica, delay_us: int) -> None:
-        self._loop.call_later(max(delay_us, 1) / 1e6, self._wake, replica)
+        """One timer a replica: the earliest that was asked for; what is due later is asked for again then."""
+        slot = self.slots.get(replica.range_id)
+        if slot is None or slot.replica is not replica:
+            return
+        due_s = self._loop.time() + max(delay_us, WAKE_MIN_US) / 1e6
+        if slot.timer is not None:
+            if slot.timer.when() <= due_s:
+                return
+            slot.timer.cancel()
+        slot.timer = self._loop.call_at(due_s, self._wake, slot)
 
-    def _wake(self, replica: Replica) -> None:
+    def _wake(self, slot: Slot) -> None:
+        slot.timer = None
         if not self._closed:
-            replica.on_time()
+            slot.replica.on_time()
 
     def mark(self, replica: Replica) -> None:
         slot = self.slots.get(replica.range_id)
@@ -422,7 +434,8 @@ class Store:
             if slot.installing is not None:
                 claims.append(slot.installing)
         return any(
-            c.range_id != descriptor.range_id and c.start < descriptor.end and descriptor.start < c.end for c in claims
+            c.range_id != descriptor.range_id and c.start < descriptor.end and descriptor.start < c.end
+            for c in claims
         )
 
     async def _install(self, slot: Slot, ready: Ready) -> None:
@@ -456,7 +469,9 @@ class Store:
         old = replica.state.descriptor if replica.state is not None else None
         for descriptor in [incoming.descriptor] if old is None else [old, incoming.descriptor]:
             if self._overlaps(descriptor):
-                raise InternalError(f"a snapshot of range {replica.range_id} would delete keys of another range")
+                raise InternalError(
+                    f"a snapshot of range {replica.range_id} would delete keys of another range"
+                )
             for start, end in keys.replicated_spans(descriptor):
                 batch.delete_range(start, end)
         for key, value in incoming.pairs:

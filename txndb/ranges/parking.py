@@ -106,8 +106,6 @@ class Parking:
         self._until_finished: dict[bytes, list[Parked]] = {}
         self._delayed: list[tuple[int, int, Parked]] = []
         self._delay_order = 0
-        self._armed_us = 0
-        """When `on_time` will be called, monotonic; 0: not asked for."""
         self._commit_waits: list[tuple[Timestamp, LockEntry | None, list[Handle], api.Response]] = []
 
     def handle(self, request: api.Request, handle: Handle) -> api.Response | None:
@@ -123,7 +121,6 @@ class Parking:
         """Time passed: commit waits that are over finish, delayed requests are dispatched again."""
         if not self.serving:
             return
-        self._armed_us = 0
         if self._commit_waits:
             over = [not self.clock.wait_us_until_past(wait[0]) for wait in self._commit_waits]
             due = [wait for wait, is_over in zip(self._commit_waits, over, strict=True) if is_over]
@@ -139,16 +136,9 @@ class Parking:
         self._redispatch(ready)
         # A clock that runs slower than the loop's has not arrived yet: what is left is waited for anew.
         if self._commit_waits:
-            self._arm(min(self.clock.wait_us_until_past(wait[0]) for wait in self._commit_waits))
+            self.host.wake_in(min(self.clock.wait_us_until_past(wait[0]) for wait in self._commit_waits))
         if self._delayed:
-            self._arm(self._delayed[0][0] - self.clock.source.wall_us())
-
-    def _arm(self, delay_us: int) -> None:
-        """Have `on_time` called in about this long, unless it will be called before."""
-        due_us = self.clock.source.monotonic_us() + max(delay_us, 1)
-        if not self._armed_us or due_us < self._armed_us:
-            self._armed_us = due_us
-            self.host.wake_in(max(delay_us, 1))
+            self.host.wake_in(self._delayed[0][0] - self.clock.source.wall_us())
 
     def _redispatch(self, parked: list[Parked]) -> None:
         for handle, request in parked:
@@ -166,7 +156,7 @@ class Parking:
         self._delay_order += 1
         due = self.clock.source.wall_us() + delay_us
         heapq.heappush(self._delayed, (due, self._delay_order, (handle, request)))
-        self._arm(delay_us)
+        self.host.wake_in(delay_us)
 
     def _drain_locks(self) -> None:
         locks = self.locks
@@ -205,7 +195,7 @@ class Parking:
         wait_us = self.clock.wait_us_until_past(at)
         if wait_us > 0 and "T3" not in self._canaries:
             self._commit_waits.append((at, entry, handles, response))
-            self._arm(wait_us)
+            self.host.wake_in(wait_us)
         else:
             self._finish(entry, handles, response)
 
