@@ -260,3 +260,19 @@ def test_a_row_names_only_columns_that_exist() -> None:
     relation = next(r for r in read_relations() if r.name == "pg_am")
     with pytest.raises(InternalError, match="pg_am has no column nix"):
         packer(relation)({"nix": 1})
+
+
+def test_exists_is_false_where_the_filter_keeps_nothing() -> None:
+    """psql's \\dT asks so whether a type is another's array."""
+
+    async def story() -> list[str | None]:
+        session = await make_session()
+        asked = (
+            "exists (select 1 from pg_type e where e.oid = t.typelem and e.typarray = t.oid) from pg_type t"
+        )
+        return [
+            (await texts(session, f"select {asked} where t.typname = '{name}'"))[0][0]
+            for name in ("_int8", "int8")
+        ]
+
+    assert asyncio.run(story()) == ["t", "f"]

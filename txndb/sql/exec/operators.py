@@ -288,8 +288,9 @@ class Apply(Operator):
                 params[slot] = value
             inner = x.with_params(params)
         if self.kind == "exists":
-            async for _ in self.subplan.batches(inner):
-                return True
+            async for rows in self.subplan.batches(inner):
+                if rows:  # an operator may yield an empty batch
+                    return True
             return False
         rows = await self.subplan.collect(inner)
         if self.kind.startswith("lateral"):

@@ -309,6 +309,6 @@ def can_coerce(source_oid: int, target_oid: int) -> bool:
     return find_cast(source, target, "implicit") is not None
 
 
-def all_casts() -> list[tuple[int, int, Context]]:
-    """(source, target, context) of every row of the table, for pg_cast."""
-    return [(source, target, row[0]) for (source, target), row in _TABLE.items()]
+def all_casts() -> list[tuple[int, int, Context, bool]]:
+    """(source, target, context, whether the value changes) of every row of the table, for pg_cast."""
+    return [(source, target, row[0], row[1] is not None) for (source, target), row in _TABLE.items()]

@@ -264,13 +264,13 @@ def pg_operator(view: View) -> Iterator[Row]:
 
 def pg_cast(view: View) -> Iterator[Row]:
     """Casts."""
-    for at, (source, target, context) in enumerate(sorted(all_casts())):
+    for at, (source, target, context, changes) in enumerate(sorted(all_casts())):
         yield {
             "oid": _FIRST_CAST + at,
             "castsource": source,
             "casttarget": target,
             "castcontext": context[0],
-            "castmethod": "f",
+            "castmethod": "f" if changes else "b",
         }
 
 
