@@ -10,6 +10,7 @@ import pytest
 from lark import logger
 
 from txndb.sql.parse import build, lalr
+from txndb.sql.parse import tables as kept_tables
 from txndb.sql.parse.actions import Actions
 from txndb.sql.parse.keywords import KEYWORDS
 from txndb.sql.parse.tokens import tokenize
@@ -25,8 +26,8 @@ _SHIFTS_RELIED_ON = [
 
 
 def test_kept_tables_are_of_this_grammar() -> None:
-    kept = json.loads(zlib.decompress(lalr.TABLES.read_bytes()))
-    assert kept["digest"] == lalr.digest(lalr.GRAMMAR.read_text(encoding="utf-8")), (
+    kept = json.loads(zlib.decompress(kept_tables.TABLES.read_bytes()))
+    assert kept["digest"] == kept_tables.digest(kept_tables.GRAMMAR.read_text(encoding="utf-8")), (
         "run python -m txndb.sql.parse.build"
     )
 
@@ -36,7 +37,7 @@ def test_shift_reduce_conflicts_are_the_known_ones(caplog: pytest.LogCaptureFixt
     try:
         with caplog.at_level(logging.DEBUG, logger=logger.name):
             logger.addHandler(caplog.handler)
-            tables = build.compute(lalr.GRAMMAR.read_text(encoding="utf-8"))
+            tables = build.compute(kept_tables.GRAMMAR.read_text(encoding="utf-8"))
     finally:
         logger.removeHandler(caplog.handler)
         logger.setLevel(level)

@@ -1,4 +1,4 @@
-"""`python -m txndb.sql.parse.build`: Lark's LALR tables to the driver's (`lalr.Tables`), written to `grammar.tables`.
+"""`python -m txndb.sql.parse.build`: Lark's LALR tables to the driver's (`tables.Tables`), written to `grammar.tables`.
 
 To be run after every change of the grammar (a test compares the digests). States become numbers, a rule becomes what
 to keep of its children.
@@ -15,7 +15,8 @@ from typing import Any
 from lark import Lark
 from lark.lexer import Lexer
 
-from txndb.sql.parse.lalr import GRAMMAR, TABLES, Rule, Tables, encode
+from txndb.errors import InternalError
+from txndb.sql.parse.tables import GRAMMAR, TABLES, Rule, Tables, encode
 
 
 class _NoLexer(Lexer):
@@ -25,7 +26,7 @@ class _NoLexer(Lexer):
         pass
 
     def lex(self, lexer_state: Any, parser_state: Any) -> Any:
-        raise NotImplementedError("tokens come from txndb.sql.parse.tokens")
+        raise InternalError("tokens come from txndb.sql.parse.tokens")
 
 
 def compute(grammar: str) -> Tables:

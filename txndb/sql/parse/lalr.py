@@ -19,20 +19,16 @@ Reference: DeRemer & Pennello, "Efficient Computation of LALR(1) Look-Ahead Sets
 
 from __future__ import annotations
 
-import hashlib
 import json
-import sys
 import zlib
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 from txndb.errors import InternalError
 from txndb.sql.parse.keywords import KEYWORDS, RESERVED, TYPE_OR_FUNCTION
+from txndb.sql.parse.tables import GRAMMAR, TABLES, Tables, decode, digest
 from txndb.sql.parse.tokens import Token, syntax_error
 
-GRAMMAR: Final = Path(__file__).with_name("grammar.lark")
-TABLES: Final = Path(__file__).with_name("grammar.tables")
 _STRINGS: Final = frozenset(("STRING",))
 _PAREN: Final = frozenset(("LPAR",))
 _UNITS: Final = frozenset(("YEAR", "MONTH", "DAY", "HOUR", "MINUTE", "SECOND"))
@@ -76,25 +72,6 @@ class Actions(Protocol):
 
 
 Action = Callable[..., Any]
-
-
-class Rule(NamedTuple):
-    origin: str
-    size: int
-    action: str
-    """"" passes the single kept child through."""
-    keep: tuple[int, ...] | None
-    """Indices of the children to pass, -1 for an absent optional; None: all of them."""
-
-
-class Tables(NamedTuple):
-    start: int
-    end: int
-    """The state in which EOF accepts."""
-    rules: tuple[Rule, ...]
-    actions: tuple[dict[str, int], ...]
-    """By state: terminal -> state to shift to, or ~rule to reduce."""
-    gotos: tuple[dict[str, int], ...]
 
 
 class Parser:
@@ -221,10 +198,6 @@ def _kind(tokens: list[Token], at: int, row: dict[str, int]) -> str:
     return "IDENT" if identifier else kind
 
 
-def digest(grammar: str) -> str:
-    return hashlib.sha256(grammar.encode()).hexdigest()
-
-
 def load() -> Tables:
     """The tables of the grammar: the kept ones if they are of this very grammar, else computed."""
     grammar = GRAMMAR.read_text(encoding="utf-8")
@@ -233,34 +206,7 @@ def load() -> Tables:
     except FileNotFoundError:
         kept = {}
     if kept.get("digest") == digest(grammar):
-        return _decode(kept)
+        return decode(kept)
     from txndb.sql.parse import build  # a node that has the tables does not import Lark
 
     return build.compute(grammar)
-
-
-def _decode(kept: dict[str, Any]) -> Tables:
-    rows = [{sys.intern(k): v for k, v in row.items()} for row in kept["rows"]]
-    rules = tuple(Rule(sys.intern(o), n, a, None if k is None else tuple(k)) for o, n, a, k in kept["rules"])
-    actions = tuple(rows[i] for i in kept["actions"])
-    gotos = tuple(rows[i] for i in kept["gotos"])
-    return Tables(kept["start"], kept["end"], rules, actions, gotos)
-
-
-def encode(grammar: str, tables: Tables) -> bytes:
-    """The content of `grammar.tables`; equal rows, of which there are many, are kept once."""
-    rows: dict[str, int] = {}
-
-    def row_id(row: dict[str, int]) -> int:
-        return rows.setdefault(json.dumps(row, sort_keys=True), len(rows))
-
-    kept = {
-        "digest": digest(grammar),
-        "start": tables.start,
-        "end": tables.end,
-        "rules": tables.rules,
-        "actions": [row_id(row) for row in tables.actions],
-        "gotos": [row_id(row) for row in tables.gotos],
-    }
-    kept["rows"] = [json.loads(row) for row in rows]
-    return zlib.compress(json.dumps(kept, separators=(",", ":")).encode(), 9)
