@@ -47,6 +47,7 @@ REQUEST_BYTES_MAX: Final = 64 * 1024 * 1024
 SCAN_PAGE_ROWS_MAX: Final = 4096
 SCAN_PAGE_BYTES_MAX: Final = 1024 * 1024
 GC_TTL_US: Final = 4 * 3600 * 1_000_000
+GC_EVERY_US: Final = 60_000_000
 OUTCOME_TTL_US: Final = 600 * 1_000_000
 """How long outcome records are kept; a query about an older attempt is answered "too old" (rule M6)."""
 

@@ -47,11 +47,12 @@ from txndb.cluster.upkeep import Upkeep
 from txndb.encoding.keys import KEY_MAX, KEY_MIN
 from txndb.errors import InternalError, ProtocolError, RetryError, StoreError, TxndbError, UnavailableError
 from txndb.ids import NodeId, RangeId, ReplicaId, Timestamp
+from txndb.limits import GC_EVERY_US, GC_TTL_US, OUTCOME_TTL_US
 from txndb.ranges import api
 from txndb.ranges.descriptor import RangeDescriptor, make_replica_id, node_of
 from txndb.ranges.locks import LockEntry
 from txndb.ranges.replica import Replica
-from txndb.ranges.state import birth_batch
+from txndb.ranges.state import Effect, birth_batch
 from txndb.storage.engine import WriteBatch
 from txndb.txn.api import ProgramCompiler, Snapshot, Txn
 from txndb.txn.coordinator import SnapshotReads, Transaction
@@ -70,6 +71,9 @@ class NodeOptions(msgspec.Struct, frozen=True):
     locality: dict[str, str] = {}
     host_id: str = ""
     error_bound_us: int = 0
+    gc_every_us: int = GC_EVERY_US
+    gc_ttl_us: int = GC_TTL_US
+    outcome_ttl_us: int = OUTCOME_TTL_US
     canaries: frozenset[str] = frozenset()
 
 
@@ -365,6 +369,9 @@ class Node:
     def on_descriptor(self, descriptor: RangeDescriptor) -> None:
         self.cache.insert(descriptor)
         self.upkeep.on_descriptor(descriptor)
+
+    def on_collected(self, replica: Replica, effect: Effect) -> None:
+        self.upkeep.on_collected(replica, effect)
 
     def start_snapshot(self, replica: Replica, to: ReplicaId) -> None:
         key = (replica.range_id, to)

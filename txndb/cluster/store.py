@@ -31,7 +31,7 @@ from txndb.ranges.descriptor import RangeDescriptor, node_of
 from txndb.ranges.leaseholder import Handle, Handover
 from txndb.ranges.locks import LockEntry
 from txndb.ranges.replica import Replica
-from txndb.ranges.state import RAFT_INITIAL_INDEX, RAFT_INITIAL_TERM, RangeState
+from txndb.ranges.state import RAFT_INITIAL_INDEX, RAFT_INITIAL_TERM, Effect, RangeState
 from txndb.storage.engine import Engine, WriteBatch
 from txndb.storage.raftlog import RaftLog
 
@@ -57,6 +57,9 @@ class StoreHost(Protocol):
 
     def on_descriptor(self, descriptor: RangeDescriptor) -> None:
         """A range's descriptor changed here."""
+
+    def on_collected(self, replica: Replica, effect: Effect) -> None:
+        """A piece of garbage collection applied, and there is more."""
 
     def start_snapshot(self, replica: Replica, to: ReplicaId) -> None:
         """A follower needs a snapshot."""
@@ -137,6 +140,8 @@ class Store:
         self._births: dict[RangeId, RangeDescriptor] = {}
         """Right halves whose state is in the engine, not yet synced."""
         self._closed = False
+        self._has_room = True
+        """As last looked at by `look_at_disk`."""
         self.flush_count = 0
         self.applied_count = 0
 
@@ -255,6 +260,12 @@ class Store:
 
     def on_serving(self, replica: Replica) -> None:
         self._host.on_serving(replica)
+
+    def has_room(self) -> bool:
+        return self._has_room
+
+    def on_collected(self, replica: Replica, effect: Effect) -> None:
+        self._host.on_collected(replica, effect)
 
     def on_descriptor(self, replica: Replica) -> None:
         if replica.state is not None:
@@ -516,6 +527,14 @@ class Store:
         if index - slot.log.first_index() < 256:
             return None
         return index, slot.log.term(index)
+
+    async def look_at_disk(self) -> None:
+        """P1: proposals are refused before the reserve is touched; it is set aside again when there is room."""
+        try:
+            await self.body.log_io.run(self.log.refill_reserve)
+            self._has_room = await self.body.log_io.run(self.log.has_room)
+        except OSError as error:
+            self.body.fatal(error)
 
     def attest_when_idle(self) -> None:
         """P6: when the queue has emptied, an empty flush attests the last one."""

@@ -12,15 +12,15 @@ import asyncio
 import hashlib
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from txndb.cluster.membership import NEXT_RANGE_KEY, run, take_number
 from txndb.cluster.messages import AliveQuery, AliveReply
 from txndb.encoding.keys import decode_data_key
 from txndb.errors import RetryError, TxndbError, UnavailableError
-from txndb.ids import AttemptId, NodeId, RangeId, Timestamp, make_timestamp
+from txndb.ids import AttemptId, NodeId, RangeId, make_timestamp
 from txndb.limits import (
-    GC_TTL_US,
     HEARTBEAT_MISSED_US,
-    OUTCOME_TTL_US,
     RANGE_BYTES_SPLIT,
     REPLICATION_FACTOR,
 )
@@ -30,7 +30,7 @@ from txndb.ranges.command import GcCommand, OutcomeGcCommand
 from txndb.ranges.descriptor import RangeDescriptor
 from txndb.ranges.leaseholder import Leaseholder
 from txndb.ranges.replica import Replica
-from txndb.ranges.state import DecisionRecord, PrepareRecord
+from txndb.ranges.state import DecisionRecord, Effect, PrepareRecord
 from txndb.txn import recovery
 from txndb.txn.routing import decode_descriptor, encode_descriptor, meta_key
 
@@ -41,11 +41,12 @@ TICK_S = 0.05
 LIVENESS_S = 1.0
 REPLICATION_S = 0.5
 COMPACTION_S = 5.0
-GC_S = 60.0
+DISK_S = 1.0
 ASK_AFTER_US = 1_000_000
 DECISION_PATIENCE_US = 5_000_000
 RECOVERY_TIMEOUT_US = 30_000_000
-GC_ROWS_MAX = 2_000
+GC_ROWS_MAX = 1_000
+GC_PAUSE_S = 0.05
 HANDOVER_TIMEOUT_US = 5_000_000
 
 
@@ -59,7 +60,6 @@ class Upkeep:
         self._recovering: dict[bytes, None] = {}
         self._decisions_seen: dict[bytes, int] = {}
         self._splitting: dict[RangeId, None] = {}
-        self._gc_position: dict[tuple[RangeId, str], bytes] = {}
         self._handles: dict[str, asyncio.TimerHandle] = {}
         self._stopped = False
 
@@ -69,7 +69,8 @@ class Upkeep:
         self._every("liveness", LIVENESS_S, self._liveness)
         self._every("replication", REPLICATION_S, self._replicate)
         self._every("compaction", COMPACTION_S, self._compact)
-        self._every("gc", GC_S, self._collect)
+        self._every("gc", self._node.options.gc_every_us / 1e6, self._collect)
+        self._every("disk", DISK_S, self._look_at_disk)
 
     def stop(self) -> None:
         """End; nothing is awaited."""
@@ -298,33 +299,30 @@ class Upkeep:
     # -- garbage -------------------------------------------------------------------------------------------
 
     def _collect(self) -> None:
-        """Propose one bounded piece of GC a led range (rules M6, S1's threshold)."""
+        """Begin a round of GC in each led range, one bounded piece at a time (rules M6, S1's threshold)."""
         now_us = self._node.body.time.wall_us()
         for replica in self._node.store.leaders():
-            leaseholder, state = replica.leaseholder, replica.state
-            if leaseholder is None or state is None:
-                continue
-            self._propose_gc(replica, leaseholder, make_timestamp(max(0, now_us - GC_TTL_US)))
-            self._propose_outcome_gc(replica, leaseholder, make_timestamp(max(0, now_us - OUTCOME_TTL_US)))
+            state, leaseholder = replica.state, replica.leaseholder
+            if state is not None and leaseholder is not None:
+                low, high = state.descriptor.start, state.descriptor.end
+                header = (leaseholder.term, state.descriptor.generation)
+                versions = make_timestamp(max(0, now_us - self._node.options.gc_ttl_us))
+                outcomes = make_timestamp(max(0, now_us - self._node.options.outcome_ttl_us))
+                self._propose(replica, GcCommand(*header, versions, low, high, GC_ROWS_MAX))
+                self._propose(replica, OutcomeGcCommand(*header, outcomes, low, high, GC_ROWS_MAX))
 
-    def _propose_gc(self, replica: Replica, leaseholder: Leaseholder, threshold: Timestamp) -> None:
-        descriptor = leaseholder.state.descriptor
-        command = GcCommand(
-            leaseholder.term, descriptor.generation, threshold, descriptor.start, descriptor.end, GC_ROWS_MAX
-        )
-        self._propose(replica, command)
+    def on_collected(self, replica: Replica, effect: Effect) -> None:
+        """A piece applied and more is left: the next one, after a pause that leaves the loop to others."""
+        asyncio.get_running_loop().call_later(GC_PAUSE_S, self._collect_on, replica, effect)
 
-    def _propose_outcome_gc(self, replica: Replica, leaseholder: Leaseholder, before: Timestamp) -> None:
-        descriptor = leaseholder.state.descriptor
-        command = OutcomeGcCommand(
-            leaseholder.term,
-            descriptor.generation,
-            before,
-            descriptor.start,
-            descriptor.end,
-            50 * GC_ROWS_MAX,
-        )
-        self._propose(replica, command)
+    def _collect_on(self, replica: Replica, effect: Effect) -> None:
+        leaseholder, command = replica.leaseholder, effect.command
+        if self._stopped or leaseholder is None or not leaseholder.serving:
+            return
+        if isinstance(command, GcCommand | OutcomeGcCommand):
+            generation = leaseholder.state.descriptor.generation
+            if command.generation == generation and command.term == leaseholder.term:
+                self._propose(replica, msgspec.structs.replace(command, start=effect.resume))
 
     def _propose(self, replica: Replica, command: GcCommand | OutcomeGcCommand) -> None:
         try:
@@ -334,6 +332,9 @@ class Upkeep:
 
     def _compact(self) -> None:
         self._node.spawn(self._node.store.compact(), "compact")
+
+    def _look_at_disk(self) -> None:
+        self._node.spawn(self._node.store.look_at_disk(), "disk")
 
     # -- draining ------------------------------------------------------------------------------------------
 

@@ -18,12 +18,12 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from txndb.clock import Clock
-from txndb.errors import InternalError
+from txndb.errors import DiskFullError, InternalError
 from txndb.ids import NodeId, RangeId, ReplicaId
 from txndb.raft.core import Raft
 from txndb.raft.types import KIND_CONFIG, AnyMessage, Config, Entry, Role, SoftState
 from txndb.ranges import api
-from txndb.ranges.command import Command, encode_command
+from txndb.ranges.command import Command, OnePhaseCommand, PrepareCommand, encode_command
 from txndb.ranges.descriptor import RangeDescriptor, make_replica_id
 from txndb.ranges.leaseholder import Handle, Handover, Leaseholder
 from txndb.ranges.locks import LockEntry
@@ -42,6 +42,9 @@ class ReplicaHost(Protocol):
     def wake_in(self, replica: Replica, delay_us: int) -> None:
         """Call `on_time` again in about this long."""
 
+    def has_room(self) -> bool:
+        """Whether the disk has room for proposals (rule P1)."""
+
     def mark(self, replica: Replica) -> None:
         """The replica's Raft machine has something ready."""
 
@@ -53,6 +56,9 @@ class ReplicaHost(Protocol):
 
     def on_descriptor(self, replica: Replica) -> None:
         """The range's descriptor changed."""
+
+    def on_collected(self, replica: Replica, effect: Effect) -> None:
+        """A piece of garbage collection applied; `effect.resume` is where the next one starts."""
 
 
 def decode_voters(data: bytes) -> tuple[ReplicaId, ...]:
@@ -89,7 +95,10 @@ class Replica:
     # -- what the leaseholder needs (its `Host`) -----------------------------------------------------------
 
     def propose(self, command: Command) -> int:
-        """Append a command to the log; its index. Raises `NotLeader` or `ProposalDropped`."""
+        """Append a command to the log; its index. Raises `NotLeader`, `ProposalDropped` or `DiskFullError`."""
+        if isinstance(command, OnePhaseCommand | PrepareCommand) and not self._host.has_room():
+            # Only new writes are refused: what ends a transaction that is under way must get through.
+            raise DiskFullError("the node's disk is full: no writes are taken until there is room again")
         index = self.raft.propose(encode_command(command), self._clock.source.monotonic_us())
         self._host.mark(self)
         return index
@@ -187,6 +196,8 @@ class Replica:
                 self._on_split(leaseholder, effect)
             if leaseholder is not None:
                 leaseholder.on_applied(effect)
+                if effect.resume:
+                    self._host.on_collected(self, effect)
         if state.descriptor.generation != generation:
             self._host.on_descriptor(self)
         if leaseholder is not None and not leaseholder.serving and state.applied_term == leaseholder.term:

@@ -41,6 +41,9 @@ async def open_node(body: SimBody) -> Node:
     options = NodeOptions(
         host_id=f"host{body.host.machine}",
         error_bound_us=shared.clock.error_bound_us,
+        gc_every_us=1_000_000,  # often, so that collection races with everything
+        gc_ttl_us=3_000_000,
+        outcome_ttl_us=60_000_000,
         canaries=frozenset(shared.canaries),
     )
     return await Node.open(body, options)
