@@ -14,12 +14,13 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from txndb.errors import OutcomeUnknownError, RetryError, UnavailableError
+from txndb.errors import OutcomeUnknownError, TxndbError, UnavailableError
 from txndb.ids import Timestamp, Token
 from txndb.ranges import api
 from txndb.ranges.descriptor import RangeDescriptor
 from txndb.txn import recovery
 from txndb.txn.gateway import Attempt, Gateway
+from txndb.txn.routing import raise_refusal
 
 BACKGROUND_TIMEOUT_US = 600_000_000
 
@@ -51,7 +52,9 @@ class Commit:
             outcome = await self._one_phase()
             if outcome is None:
                 outcome = await self._two_phase()
-        except (RetryError, UnavailableError, asyncio.CancelledError):
+        except OutcomeUnknownError:
+            raise
+        except (TxndbError, asyncio.CancelledError):
             await self._give_up()
             raise
         return self._conclude(outcome)
@@ -122,7 +125,6 @@ class Commit:
 
     async def _decided(self, request: api.OnePhase | api.Decide, *, one_phase: bool) -> api.Outcome | None:
         """Send what decides, until there is an outcome (M7). A cancellation from here on only shortens nothing."""
-        canceled = False
         ambiguous = False
         while True:
             try:
@@ -130,12 +132,7 @@ class Commit:
             except UnavailableError:
                 return await self._ask()
             except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if task is None or canceled:
-                    raise
-                task.uncancel()  # M7: no cancel answers "aborted" once it was sent
-                canceled = True
-                return await self._ask()
+                return await self._ask_whatever_comes()
             response = sent.response
             ambiguous = ambiguous or sent.ambiguous
             if isinstance(response, api.Outcome):
@@ -148,14 +145,30 @@ class Commit:
                 continue
             if isinstance(response, api.Wounded) and one_phase and not ambiguous:
                 raise self._txn.dead(response.reason, response.key)
+            if isinstance(response, api.Refused) and not ambiguous:
+                raise_refusal(response)  # certainly not proposed
             return await self._ask()
+
+    async def _ask_whatever_comes(self) -> api.Outcome:
+        """M7: no cancel answers "aborted" once what decides was sent; only the end of the node ends the asking."""
+        caller = asyncio.current_task()
+        asking = self._gateway.spawn(self._ask(), "ask outcome")
+        while True:
+            if caller is not None:
+                caller.uncancel()
+            try:
+                outcome: api.Outcome = await asyncio.shield(asking)
+                return outcome
+            except asyncio.CancelledError:
+                if asking.cancelled():
+                    raise
 
     async def _ask(self) -> api.Outcome:
         """Learn the definite outcome from the anchor."""
         deadline_us = self._sender.deadline_us()
         try:
             return await recovery.ask_outcome(self._sender, self._txn.attempt, self._anchor, deadline_us)
-        except UnavailableError as error:
+        except TxndbError as error:
             self._txn.over = True
             self._gateway.unregister(self._txn)
             raise OutcomeUnknownError(
@@ -222,31 +235,14 @@ class Commit:
         """M4: everything read and not written is validated at the final c, at the ranges that hold it now."""
         todo = [(s, e, t) for s, e, t in self._txn.spans if e is not None or s not in self._writes]
         while todo:
-            parts = await self._validation_parts(todo)
-            answers = await gather([self._validate_one(token, spans, at) for token, spans in parts])
+            parts = await self._txn.by_token(todo, self._deadline_us)
+            answers = await gather([self._validate_one(token, spans, at) for _, token, spans in parts])
             todo = [
                 (start, end, token)
-                for (token, spans), moved in zip(parts, answers, strict=True)
+                for (_, token, spans), moved in zip(parts, answers, strict=True)
                 if moved
                 for start, end in spans
             ]
-
-    async def _validation_parts(
-        self, spans: list[tuple[bytes, bytes | None, Token]]
-    ) -> list[tuple[Token, list[api.Span]]]:
-        """Clip spans at range borders and group them by (range, token)."""
-        groups: dict[tuple[int, Token], tuple[Token, list[api.Span]]] = {}
-        for start, end, token in spans:
-            at: bytes = start
-            while True:
-                descriptor = await self._sender.route(at, self._deadline_us)
-                _, group = groups.setdefault((descriptor.range_id, token), (token, []))
-                if end is None or end <= descriptor.end:
-                    group.append((at, end))
-                    break
-                group.append((at, descriptor.end))
-                at = descriptor.end
-        return list(groups.values())
 
     async def _validate_one(self, token: Token, spans: list[api.Span], at: Timestamp) -> bool:
         request = api.Validate(self._txn.meta, token, spans, at)
@@ -268,7 +264,7 @@ class Commit:
             await recovery.finish_decided(
                 self._sender, txn.attempt, self._anchor, outcome.at, self._prepared, done, deadline_us
             )
-            await txn.release_all()
+            await txn.release_all(self._keys)
         except UnavailableError:
             return  # recovery by the leaseholders goes on: the gateway no longer vouches for the attempt
         finally:
@@ -285,7 +281,7 @@ class Commit:
                 await recovery.resolve(
                     self._sender, txn.attempt, Timestamp(0), spans, (b"", b""), deadline_us
                 )
-            await txn.release_all()
+                await txn.release_all(self._keys)
         except UnavailableError:
             return
         finally:

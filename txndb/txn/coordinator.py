@@ -163,7 +163,8 @@ class Transaction(Reads):
         self.meta = api.TxnMeta(attempt, self._age[0], self._age[1], gateway.node, gateway.incarnation)
         self.attempt = attempt
         self._start = start
-        self._tokens: dict[int, Token] = {}
+        self._tokens: dict[int, tuple[int, Token]] = {}
+        """By range id: (generation, token) as last found; the truth is in `spans` (K1)."""
         self.spans: list[tuple[bytes, bytes | None, Token]] = []
         self._exclusive: set[bytes] = set()
         self.writes: dict[bytes, bytes | None] = {}
@@ -367,21 +368,23 @@ class Transaction(Reads):
 
     def token_for(self, descriptor: RangeDescriptor) -> Token:
         """The token to name at a range: that of any span held in it (R3); b"" before the first request."""
-        token = self._tokens.get(descriptor.range_id)
-        if token is None:
-            token = Token(b"")
-            for start, _, held in self.spans:
-                if descriptor.start <= start < descriptor.end:
-                    token = self._tokens[descriptor.range_id] = held
-                    break
-        return token
+        cached = self._tokens.get(descriptor.range_id)
+        if cached is not None and cached[0] == descriptor.generation:
+            return cached[1]
+        for start, end, held in self.spans:
+            if start < descriptor.end and (
+                start >= descriptor.start if end is None else end > descriptor.start
+            ):
+                self._tokens[descriptor.range_id] = (descriptor.generation, held)
+                return held
+        return Token(b"")
 
     def _remember(self, descriptor: RangeDescriptor, token: bytes, spans: Sequence[api.Span]) -> None:
         held = self.token_for(descriptor)
         if held and held != token:
             raise self.dead("its locks in one range were lost")  # K1: two entries of one attempt
         new = Token(token)
-        self._tokens[descriptor.range_id] = new
+        self._tokens[descriptor.range_id] = (descriptor.generation, new)
         for start, end in spans:
             self.spans.append((start, end, new))
 
@@ -406,18 +409,38 @@ class Transaction(Reads):
             return self.dead(response.reason, response.key)
         return UnavailableError(f"a leaseholder answered {type(response).__name__}")
 
+    async def by_token(
+        self, spans: Sequence[tuple[bytes, bytes | None, Token]], deadline_us: int
+    ) -> list[tuple[RangeDescriptor, Token, list[api.Span]]]:
+        """Clip spans at the borders of the present ranges and group them by (range, token)."""
+        groups: dict[tuple[int, Token], tuple[RangeDescriptor, Token, list[api.Span]]] = {}
+        for start, end, token in spans:
+            at = start
+            while True:
+                descriptor = await self._sender.route(at, deadline_us)
+                group = groups.setdefault((descriptor.range_id, token), (descriptor, token, []))[2]
+                if end is None or end <= descriptor.end:
+                    group.append((at, end))
+                    break
+                group.append((at, descriptor.end))
+                at = descriptor.end
+        return list(groups.values())
+
     async def check(self) -> None:
-        """K4: raise `RetryError` if any token was lost."""
+        """K4: raise `RetryError` if any token was lost, at any range that holds a part of what was locked under it."""
         self._must_live()
         deadline_us = self._sender.deadline_us()
-        checked: set[Token] = set()
-        for start, _, token in list(self.spans):
-            if token in checked:
-                continue
-            response = await self._sender.send(start, api.Check(self.meta, token, start), deadline_us)
-            if isinstance(response, api.Wounded):
-                raise self.dead(response.reason)
-            checked.add(token)
+        todo = list(self.spans)
+        while todo:
+            groups = await self.by_token(todo, deadline_us)
+            todo = []
+            for _, token, spans in groups:
+                key = spans[0][0]
+                response = await self._sender.send(key, api.Check(self.meta, token, key), deadline_us)
+                if isinstance(response, api.Moved):
+                    todo += [(start, end, token) for start, end in spans]
+                elif not isinstance(response, api.Ok):
+                    raise self.lost(response)
 
     # -- ending --------------------------------------------------------------------------------------------
 
@@ -431,14 +454,16 @@ class Transaction(Reads):
             return
         self._gateway.spawn(self.release_all(), "release")
 
-    async def release_all(self) -> None:
+    async def release_all(self, written: Sequence[bytes] = ()) -> None:
+        """Release every lock, then unregister; `written`, sorted: ranges of these keys have ended the attempt."""
         deadline_us = self._sender.deadline_us()
         try:
-            released: set[Token] = set()
-            for start, _, token in self.spans:
-                if token not in released:
-                    released.add(token)
-                    await self._sender.send(start, api.Release(self.meta, token, start), deadline_us)
+            for descriptor, token, spans in await self.by_token(self.spans, deadline_us):
+                position = bisect_left(written, descriptor.start)
+                if position < len(written) and written[position] < descriptor.end:
+                    continue
+                key = spans[0][0]
+                await self._sender.send(key, api.Release(self.meta, token, key), deadline_us)
         except UnavailableError:
             return  # the leaseholder asks about the attempt and drops it (K5)
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol
 
@@ -42,8 +43,13 @@ class Attempt(Protocol):
     async def rollback(self) -> None:
         """Drop the attempt and its locks."""
 
-    async def release_all(self) -> None:
-        """Release every lock, then unregister."""
+    async def release_all(self, written: Sequence[bytes] = ()) -> None:
+        """Release every lock, then unregister; `written`, sorted: ranges of these keys have ended the attempt."""
+
+    async def by_token(
+        self, spans: Sequence[tuple[bytes, bytes | None, Token]], deadline_us: int
+    ) -> list[tuple[RangeDescriptor, Token, list[api.Span]]]:
+        """Clip spans at the borders of the present ranges and group them by (range, token)."""
 
     async def by_range(
         self, keys: Sequence[bytes], deadline_us: int
@@ -78,5 +84,5 @@ class Gateway(Protocol):
     def unregister(self, txn: Attempt) -> None:
         """The attempt is over, every participant resolved or released."""
 
-    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> object:
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         """Run in the background, owned by the node."""

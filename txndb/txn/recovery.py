@@ -31,20 +31,23 @@ async def resolve(
 ) -> None:
     """Make every participant apply (`at` > 0) or drop (0) its prepared writes. `done`: [start, end) already resolved.
 
-    Raises `UnavailableError` at the deadline; repeating it is harmless.
+    R3, R5: by key, until the intervals that the answers name cover every span, whatever was split meanwhile. Raises
+    `UnavailableError` at the deadline; repeating it is harmless.
     """
+    covered = [done]
     for first, last in spans:
         key = first
         while key <= last:
-            if done[0] <= key < done[1]:
-                key = done[1]
+            end = next((end for start, end in covered if start <= key < end), None)
+            if end is not None:
+                key = end
                 continue
             response = await sender.send(key, api.Resolve(attempt, at, [key]), deadline_us)
             if isinstance(response, api.Moved):
                 continue
             if not isinstance(response, api.Resolved):
                 raise UnavailableError(f"a participant answered {type(response).__name__} to a resolve")
-            key = response.end
+            covered.append((response.start, response.end))
 
 
 async def ask_outcome(sender: Sender, attempt: AttemptId, anchor: bytes, deadline_us: int) -> api.Outcome:
@@ -80,11 +83,16 @@ async def finish_decided(
 async def recover(
     sender: Sender, attempt: AttemptId, anchor: bytes, own: SpanPair, deadline_us: int
 ) -> api.Outcome:
-    """Bring an abandoned prepared attempt to its end, seen from the participant that holds `own`."""
+    """Bring an abandoned prepared attempt to its end, seen from the participant that holds `own`.
+
+    M6: "too old" is no verdict for a client, but it is for a participant that is still prepared: a COMMITTED record
+    keeps its participants until each has acknowledged its resolve (M5) and is not collected before, so of an attempt
+    without a record of which something is still prepared nothing was ever committed.
+    """
     outcome = await ask_outcome(sender, attempt, anchor, deadline_us)
     if outcome.status == api.COMMITTED:
         spans = unflatten(outcome.participants) or [own]
         await finish_decided(sender, attempt, anchor, outcome.at, spans, (b"", b""), deadline_us)
-    elif outcome.status == api.ABORTED:
+    else:
         await resolve(sender, attempt, Timestamp(0), [own], (b"", b""), deadline_us)
     return outcome

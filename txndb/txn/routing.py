@@ -140,6 +140,13 @@ def raise_refusal(refused: api.Refused) -> None:
     raise sql_error(refused.sqlstate, refused.message, detail=refused.detail)
 
 
+def raise_refused(response: api.Response) -> api.Response:
+    """Raise a refusal as its error; any other answer is handed back."""
+    if type(response) is api.Refused:
+        raise_refusal(response)
+    return response
+
+
 class Sender:
     """Finds the leaseholder of a key and gets an answer from it."""
 
@@ -172,12 +179,13 @@ class Sender:
             if type(response) not in _CORRECTIONS:
                 return response
             if not await self._correct(route, response, deadline_us):
-                return response
-        return (await self.send_commit(key, request, deadline_us)).response
+                return raise_refused(response)
+        return raise_refused((await self.send_commit(key, request, deadline_us)).response)
 
     async def send_commit(self, key: bytes, request: api.Request, deadline_us: int) -> Sent:
         """Send to the leaseholder of `key`'s range until there is an answer. `Moved` is an answer: the caller regroups,
-        the cache knows better already. Raises `UnavailableError` at the deadline, refusals as their errors."""
+        the cache knows better already; so is `Refused`, for only the caller knows what an earlier sending means (M7).
+        Raises `UnavailableError` at the deadline."""
         ambiguous = False
         while True:
             route = self.cache.find(key)
@@ -229,8 +237,6 @@ class Sender:
             if not response.descriptors:
                 await self._pause(route, deadline_us, rotate=False)
             return False
-        if isinstance(response, api.Refused):
-            raise_refusal(response)
         route.misses = 0
         return False
 
@@ -256,7 +262,7 @@ class Sender:
                 continue
             at = self.clock.latest()
             scan = api.SnapshotScan(at, start, prefix_end(META), 1, False, b"")
-            response = (await self.send_commit(start, scan, deadline_us)).response
+            response = await self.send(start, scan, deadline_us)
             if isinstance(response, api.Rows):
                 for _, value in response.rows:
                     self.cache.insert(decode_descriptor(value))
