@@ -19,10 +19,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
+from txndb.cluster.host import NodeHost
 from txndb.encoding.keys import SYSTEM, prefix_end
 from txndb.errors import InternalError, RetryError, UnavailableError
 from txndb.ids import NodeId, Timestamp, make_timestamp, physical_us
@@ -32,9 +33,6 @@ from txndb.sql.catalog.snapshot import Catalog
 from txndb.sql.catalog.store import VERSION_KEY, decode_counter, load_catalog, raise_version
 from txndb.txn.api import Lock, ReadView, Txn
 from txndb.txn.coordinator import SnapshotReads, Transaction
-
-if TYPE_CHECKING:
-    from txndb.cluster.node import Node
 
 LEASES: Final = SYSTEM + b"cluster\0lease\0"
 ASK_AGAIN_US: Final = 300_000
@@ -107,7 +105,7 @@ class UserLease(CatalogLease):
 class NodeLeases:
     """The catalogue leases of one node (`txndb.sql.catalog.leases.CatalogLeases`)."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: NodeHost) -> None:
         self._node = node
         self._past = DirectLeases()
         self._held: HeldLease | None = None

@@ -40,6 +40,7 @@ from txndb.cluster.messages import (
     decode_frame,
 )
 from txndb.cluster.opening import open_log, reconcile_store
+from txndb.cluster.options import NodeOptions
 from txndb.cluster.snapshots import OutgoingSnapshot, receive
 from txndb.cluster.sqlnode import SqlNode
 from txndb.cluster.store import Store
@@ -47,7 +48,6 @@ from txndb.cluster.upkeep import Upkeep
 from txndb.encoding.keys import KEY_MAX, KEY_MIN
 from txndb.errors import InternalError, ProtocolError, RetryError, StoreError, TxndbError, UnavailableError
 from txndb.ids import NodeId, RangeId, ReplicaId, Timestamp
-from txndb.limits import GC_EVERY_US, GC_TTL_US, OUTCOME_TTL_US
 from txndb.ranges import api
 from txndb.ranges.descriptor import RangeDescriptor, make_replica_id, node_of
 from txndb.ranges.locks import LockEntry
@@ -63,18 +63,6 @@ START_TIMEOUT_US = 60_000_000
 JOIN_TIMEOUT_US = 10_000_000
 CHECK_TIMEOUT_US = 1_000_000
 JOIN_PAUSE_S = 0.2
-
-
-class NodeOptions(msgspec.Struct, frozen=True):
-    """A node's settings. `canaries` switches rules off in test builds; `error_bound_us` is E of a new cluster."""
-
-    locality: dict[str, str] = {}
-    host_id: str = ""
-    error_bound_us: int = 0
-    gc_every_us: int = GC_EVERY_US
-    gc_ttl_us: int = GC_TTL_US
-    outcome_ttl_us: int = OUTCOME_TTL_US
-    canaries: frozenset[str] = frozenset()
 
 
 class Node:

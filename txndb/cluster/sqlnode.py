@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from txndb.cluster.catalogleases import NodeLeases
+from txndb.cluster.host import NodeHost
 from txndb.cluster.membership import run
 from txndb.cluster.messages import SessionMessage
 from txndb.ids import NodeId
@@ -17,16 +16,13 @@ from txndb.sql.session.services import RangeRow, SqlServices
 from txndb.sql.session.session import Session, open_session
 from txndb.txn.api import ProgramCompiler
 
-if TYPE_CHECKING:
-    from txndb.cluster.node import Node
-
 CHANCE_BITS = 53
 
 
 class SqlNode:
     """What SQL needs of a node, and a node of SQL (the `Admin` of its sessions)."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: NodeHost) -> None:
         self._node = node
         self.compile_program: ProgramCompiler = program_compiler()
         rand, time = node.body.rand, node.body.time

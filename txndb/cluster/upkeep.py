@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from typing import TYPE_CHECKING
 
 import msgspec
 
+from txndb.cluster.host import NodeHost
 from txndb.cluster.membership import NEXT_RANGE_KEY, run, take_number
 from txndb.cluster.messages import AliveQuery, AliveReply
 from txndb.encoding.keys import decode_data_key
@@ -34,9 +34,6 @@ from txndb.ranges.state import DecisionRecord, Effect, PrepareRecord
 from txndb.txn import recovery
 from txndb.txn.routing import decode_descriptor, encode_descriptor, meta_key
 
-if TYPE_CHECKING:
-    from txndb.cluster.node import Node
-
 TICK_S = 0.05
 LIVENESS_S = 1.0
 REPLICATION_S = 0.5
@@ -53,7 +50,7 @@ HANDOVER_TIMEOUT_US = 5_000_000
 class Upkeep:
     """The background work of one node."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: NodeHost) -> None:
         self._node = node
         self._meta_written: dict[RangeId, int] = {}
         self._meta_due: dict[RangeId, RangeDescriptor] = {}

@@ -144,7 +144,8 @@ class Embedded:
             await self._stop.wait()
 
     async def _open_node(self, body: ServerBody) -> Node:
-        from txndb.cluster.node import Node, NodeOptions
+        from txndb.cluster.node import Node
+        from txndb.cluster.options import NodeOptions
 
         return await Node.open(body, NodeOptions())
 

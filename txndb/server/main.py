@@ -143,7 +143,8 @@ class NodeProcess:
         self._pg = self._node = self._http = self._transport = self._body = self._data = None
 
     async def _open_node(self, body: ServerBody) -> Node:
-        from txndb.cluster.node import Node, NodeOptions
+        from txndb.cluster.node import Node
+        from txndb.cluster.options import NodeOptions
 
         options = NodeOptions(locality=dict(self.config.locality), host_id=host_id())
         return await Node.open(body, options)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from txndb.cluster.node import Node, NodeOptions
+from txndb.cluster.node import Node
+from txndb.cluster.options import NodeOptions
 from txndb.sim.disk import SimDisk
 from txndb.sim.host import SimBody, SqlSession
 from txndb.sim.parts import Parts

@@ -1,0 +1,19 @@
+"""A node's settings, as the body gives them and its parts read them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from txndb.limits import GC_EVERY_US, GC_TTL_US, OUTCOME_TTL_US
+
+
+class NodeOptions(msgspec.Struct, frozen=True):
+    """A node's settings. `canaries` switches rules off in test builds; `error_bound_us` is E of a new cluster."""
+
+    locality: dict[str, str] = {}
+    host_id: str = ""
+    error_bound_us: int = 0
+    gc_every_us: int = GC_EVERY_US
+    gc_ttl_us: int = GC_TTL_US
+    outcome_ttl_us: int = OUTCOME_TTL_US
+    canaries: frozenset[str] = frozenset()
