@@ -255,8 +255,10 @@ class Node:
 
     async def _until_serving(self) -> None:
         """Wait until range 1 answers: the node can find and serve everything from then on."""
-        view = SnapshotReads(self, None)
-        await view.get([b"\x08"])
+        key = b"\x08"
+        deadline_us = self.sender.deadline_us(START_TIMEOUT_US)
+        while not isinstance(await self.sender.send(key, api.Describe(key), deadline_us), api.Description):
+            pass  # the route was stale: the answer corrected it
 
     async def drain(self) -> None:
         """Hand every lease to another live replica (a graceful stop); bounded, best effort."""
