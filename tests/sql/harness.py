@@ -58,7 +58,9 @@ async def outcome(session: Session, sql: str) -> Outcome:
         return Outcome(error=error.code, message=error.message)
     if last is None or last.columns is None:
         return Outcome([])
-    formats = [types.text_formatter(type_by_oid(c.type_oid).with_typmod(c.typmod), session.env) for c in last.columns]
+    formats = [
+        types.text_formatter(type_by_oid(c.type_oid).with_typmod(c.typmod), session.env) for c in last.columns
+    ]
     return Outcome(
         [[None if v is None else f(v) for f, v in zip(formats, row, strict=True)] for row in last.rows]
     )

@@ -84,7 +84,7 @@ def actual(record: Record, outcome: Outcome) -> list[str]:
 
 
 def check(record: Record, outcome: Outcome) -> str:
-    """"" if the outcome is what the record says, else what differs."""
+    """ "" if the outcome is what the record says, else what differs."""
     if record.kind == "statement":
         wanted = record.argument.removeprefix("error").strip() if record.argument != "ok" else ""
         if outcome.error != wanted:

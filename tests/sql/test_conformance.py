@@ -22,9 +22,7 @@ ORACLE_URL = os.environ.get("TXNDB_ORACLE_URL", "")
 def test_script(path: Path) -> None:
     async def run() -> list[str]:
         session = await Database().session()
-        return [
-            problem for r in slt.read(path) if (problem := slt.check(r, await outcome(session, r.sql)))
-        ]
+        return [problem for r in slt.read(path) if (problem := slt.check(r, await outcome(session, r.sql)))]
 
     problems = run_async(run())
     assert not problems, "\n".join(problems)

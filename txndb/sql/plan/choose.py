@@ -131,6 +131,11 @@ def _project(node: lo.Project, want: Want) -> Physical:
         below.layout == slots(node.columns) and below.width == len(node.columns)
     ):
         return below
+    exprs = node.exprs
+    if isinstance(below, ProjectRows) and all(isinstance(e, Col) for e in exprs):
+        # a projection of a projection's columns is one projection
+        exprs = tuple(below.exprs[below.layout[e.id]] for e in exprs if isinstance(e, Col))
+        below = below.input
     keep = 0
     for column, _ in below.ordering:
         if column not in passed and column not in below.fixed:
@@ -144,7 +149,7 @@ def _project(node: lo.Project, want: Want) -> Physical:
         ordering=below.ordering[:keep],
         fixed=below.fixed & passed,
         input=below,
-        exprs=node.exprs,
+        exprs=exprs,
     )
 
 
@@ -351,6 +356,11 @@ def _join(node: lo.Join, want: Want) -> Physical:
     pairs, rest = _equalities(node)
     if node.kind in ("INNER", "LEFT"):
         lookup = _lookup(node, left, right, pairs, rest)
+        if lookup is None and node.kind == "INNER" and not _has_locks(node.left):
+            swapped = lo.Join(
+                (*node.right.columns, *node.left.columns), "INNER", node.right, node.left, node.conditions
+            )
+            lookup = _lookup(swapped, right, left, [(b, a) for a, b in pairs], rest)
         if lookup is not None:
             return lookup
     layout, width = _joined_layout(left, right)
@@ -374,6 +384,13 @@ def _join(node: lo.Join, want: Want) -> Physical:
         conditions=tuple(rest),
         **shared,  # type: ignore[arg-type]
     )
+
+
+def _has_locks(node: lo.Logical) -> bool:
+    """Whether rows are locked below: a data change's target has to stay leftmost."""
+    if isinstance(node, lo.Scan):
+        return bool(node.lock)
+    return any(_has_locks(child) for child in node.inputs())
 
 
 def _joined_layout(left: Physical, right: Physical) -> tuple[dict[int, int], int]:
