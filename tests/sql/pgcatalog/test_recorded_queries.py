@@ -186,6 +186,29 @@ def test_standard_views_give_the_rows_postgresql_gives(reference: psycopg.Connec
     _compare(reference, list(STANDARD))
 
 
+NESTED = (
+    "select conname, array(select attname from unnest(c.conkey) with ordinality k(attnum, at) join pg_attribute a"
+    " on a.attnum = k.attnum where a.attrelid = c.conrelid order by k.at) from pg_constraint c where connamespace = 2200",
+    "select attname from (select indrelid, indkey, generate_subscripts(indkey, 1) i from pg_index"
+    " where indrelid = '<OID:emp>' and not indisprimary) x join pg_attribute a on attrelid = indrelid"
+    " and attnum = indkey[i] order by 1",
+    "select relname, (select max(x) from (values (relnatts), (relchecks)) v(x)) from pg_class c"
+    " where relnamespace = 2200 and relkind = 'r'",
+    "select a, (select sum(q.n) from (select a + 1 as n) q) from (values (1), (2)) t(a)",
+    "select a, (select x from (values (7), (8), (9)) v(x) order by x limit 1 offset a) from (values (1), (2)) t(a)",
+    "select a, array(select a union all select a * 2 union all select z from (select a * 3 as z) q)"
+    " from (values (1), (2)) t(a)",
+    "select a, array(select n from generate_series(1, a) n cross join (values (1), (2)) v(x) order by n)"
+    " from (values (1), (2)) t(a)",
+    "select a, exists (select 1 from generate_series(2, a) g) from (values (1), (2)) t(a)",
+)
+"""Subqueries whose FROM reads the enclosing query, as introspection queries do."""
+
+
+def test_correlated_subqueries_give_the_rows_postgresql_gives(reference: psycopg.Connection) -> None:
+    _compare(reference, list(NESTED))
+
+
 def test_types_are_described_as_postgresql_does(reference: psycopg.Connection) -> None:
     query = (
         "select typname, typlen, typbyval, typtype, typcategory, typispreferred, typdelim, typelem, typarray, typalign,"

@@ -54,7 +54,7 @@ def _add_item(
     lateral = getattr(item, "lateral", False) or isinstance(item, ast.FunctionRef)
     if lateral and plan is not None and isinstance(item, ast.SubqueryRef | ast.FunctionRef):
         inner = Scope(scope)
-        names = Scope(scope.parent)
+        names = scope.beside()
         right = bind_item(binder, item, names, inner)
         scope.merge(names, position=item.pos)
         if inner.outer:
@@ -62,7 +62,7 @@ def _add_item(
             how = "lateral-left" if kind == "LEFT" else "lateral"
             return Apply(columns, plan, right, how, tuple(inner.outer.values()))  # type: ignore[arg-type]
     else:
-        names = Scope(scope.parent)
+        names = scope.beside()
         right = bind_item(binder, item, names, None)
         scope.merge(names, position=item.pos)
     if plan is None:
@@ -76,7 +76,7 @@ def bind_item(binder: QueryBinder, item: ast.FromItem, scope: Scope, lateral: Sc
         case ast.TableRef():
             return _table(binder, item, scope)
         case ast.SubqueryRef():
-            plan, names = binder.bind_query(item.query, lateral or Scope(scope.parent))
+            plan, names = binder.bind_query(item.query, lateral or scope.beside())
             alias = item.alias.name if item.alias else ""
             _name_columns(scope, alias, names, list(plan.columns), item.alias, item.pos)
             return plan
@@ -164,7 +164,7 @@ def _function(binder: QueryBinder, item: ast.FunctionRef, scope: Scope, lateral:
     call = item.call
     name = call.name if isinstance(call, ast.SqlValueFunction) else call.name[-1]
     alias = item.alias.name if item.alias else name
-    exprs = binder.exprs(lateral or Scope(scope.parent), "functions in FROM")
+    exprs = binder.exprs(lateral or scope.beside(), "functions in FROM")
     if isinstance(call, ast.SqlValueFunction) or not fns.is_set_returning(st, name, len(call.args)):
         value = exprs.bind_known(call)
         plan: Logical = Project((st.new_col(value.type, name),), ValuesRows((), ((),)), (value,))
@@ -186,25 +186,25 @@ def _function(binder: QueryBinder, item: ast.FunctionRef, scope: Scope, lateral:
 
 
 def _join(binder: QueryBinder, item: ast.Join, scope: Scope) -> Logical:
-    left_scope = Scope(scope.parent)
+    left_scope = scope.beside()
     left = bind_item(binder, item.left, left_scope, None)
     kind = "INNER" if item.kind == "CROSS" else item.kind
     right_item = item.right
     lateral = getattr(right_item, "lateral", False) or isinstance(right_item, ast.FunctionRef)
     if lateral and kind in ("INNER", "LEFT"):
-        joined = Scope(scope.parent)
+        joined = scope.beside()
         joined.merge(left_scope)
         plan = _add_item(binder, left, right_item, joined, kind)
         if isinstance(plan, Apply):
             return _lateral_condition(binder, item, scope, joined, plan, kind)
         assert isinstance(plan, Join)
-        right, right_scope = plan.right, Scope(scope.parent)
+        right, right_scope = plan.right, scope.beside()
         right_scope.tables = joined.tables[len(left_scope.tables) :]
         right_scope.columns = joined.columns[len(left_scope.columns) :]
     else:
-        right_scope = Scope(scope.parent)
+        right_scope = scope.beside()
         right = bind_item(binder, right_item, right_scope, None)
-    merged = Scope(scope.parent)
+    merged = scope.beside()
     merged.merge(left_scope)
     merged.merge(right_scope, position=item.pos)
     using = item.using

@@ -97,7 +97,7 @@ class QueryBinder:
         return plan, names
 
     def _limit(self, query: ast.Query, plan: Logical, scope: Scope) -> Logical:
-        exprs = self.exprs(Scope(scope.parent), "LIMIT")
+        exprs = self.exprs(scope.beside(), "LIMIT")
         limit = exprs.bind_as(query.limit, INT8, "a") if query.limit is not None else None
         offset = exprs.bind_as(query.offset, INT8, "a") if query.offset is not None else None
         for expr in (limit, offset):
@@ -109,7 +109,7 @@ class QueryBinder:
         self, body: ast.Values, scope: Scope, targets: list[SqlType] | None = None
     ) -> tuple[Logical, list[str]]:
         """VALUES; the types are unified by column, except where `targets` says what INSERT wants."""
-        exprs = self.exprs(Scope(scope.parent), "VALUES")
+        exprs = self.exprs(scope.beside(), "VALUES")
         width = len(body.rows[0])
         rows: list[list[Bound]] = []
         for row in body.rows:
@@ -153,12 +153,11 @@ class QueryBinder:
         return SetOp(cols, body.op, body.all, left, right), names
 
     def _operand(self, body: ast.QueryBody, scope: Scope) -> tuple[Logical, list[str]]:
-        inner = Scope(scope.parent)
+        inner = scope.beside()
         if isinstance(body, ast.Query):
             result = self.bind_query(body, inner, keep_unknown=True)
         else:
             result = self._bind_body(ast.Query(body=body, pos=body.pos), inner, keep_unknown=True)
-        scope.outer.update(inner.outer)
         return result
 
     def settle_unknown(self, plan: Logical, types: list[SqlType]) -> Logical:

@@ -129,6 +129,12 @@ class Scope:
         self.outer: dict[int, tuple[Col, int]] = {}
         """Columns of the parent that this query reads: column id -> (column, parameter)."""
 
+    def beside(self) -> Scope:
+        """Another scope of the same query: what it reads of the parent, the query reads."""
+        made = Scope(self.parent)
+        made.outer = self.outer
+        return made
+
     def add_table(self, alias: str, names: list[str], cols: list[Col], *, position: int = 0) -> None:
         """A FROM item under one alias."""
         if alias and alias in self.tables:
