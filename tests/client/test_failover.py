@@ -110,14 +110,13 @@ def test_run_transaction_gives_up_after_its_attempts(servers: tuple[Serving, Ser
     connection = driver.connect(server.url)
     attempts: list[int] = []
 
-    @driver.transaction
     def lose(conn: driver.Connection) -> None:
         attempts.append(1)
         server.sessions[0].fail_sync = RetryError("lost")
         conn.execute("SELECT %s", ("x",))
 
     with pytest.raises(driver.TransactionRetryError):
-        driver.run_transaction(connection, lambda conn: lose.__wrapped__(conn), attempts=3)  # type: ignore[attr-defined]
+        driver.run_transaction(connection, lose, attempts=3)
     assert len(attempts) == 3
     connection.close()
 

@@ -11,6 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
+import abc
 import heapq
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from typing import Any, Protocol
 from txndb.clock import Clock
 from txndb.ids import AttemptId, Timestamp
 from txndb.ranges import api
-from txndb.ranges.command import Command
+from txndb.ranges.command import Command, SplitCommand
 from txndb.ranges.locks import EntryState, LockEntry, LockTable
 from txndb.ranges.state import RangeState
 
@@ -64,6 +65,11 @@ class Proposal:
         self.handles: list[Handle] = []
 
 
+def _cut_of(split: Proposal) -> bytes:
+    assert isinstance(split.command, SplitCommand)
+    return split.command.cut
+
+
 class Handover:
     """What survives on the same node from the left half of a split, for exactly one term (rules R1, L4)."""
 
@@ -75,7 +81,7 @@ class Handover:
         self.entries = entries
 
 
-class Parking:
+class Parking(abc.ABC):
     """Fields, locks and queues of one term of leadership."""
 
     def __init__(
@@ -108,9 +114,9 @@ class Parking:
         self._delay_order = 0
         self._commit_waits: list[tuple[Timestamp, LockEntry | None, list[Handle], api.Response]] = []
 
+    @abc.abstractmethod
     def handle(self, request: api.Request, handle: Handle) -> api.Response | None:
         """Answer a request now, or park it and return None (`Leaseholder.handle`)."""
-        raise NotImplementedError
 
     def on_lease(self) -> None:
         """The lease was renewed: those parked without one are dispatched again."""
@@ -176,7 +182,7 @@ class Parking:
             if not descriptor.start <= key < descriptor.end:
                 return api.Moved([descriptor])
         if self._split is not None and "R1" not in self._canaries:
-            cut = self._split.command.cut  # type: ignore[union-attr]
+            cut = _cut_of(self._split)
             if any(key >= cut for key in keys):
                 return api.Moved([])
         return None
@@ -185,7 +191,7 @@ class Parking:
         descriptor = self.state.descriptor
         if not (descriptor.start <= start and end <= descriptor.end):
             return api.Moved([descriptor])
-        if self._split is not None and end > self._split.command.cut and "R1" not in self._canaries:  # type: ignore[union-attr]
+        if self._split is not None and end > _cut_of(self._split) and "R1" not in self._canaries:
             return api.Moved([])
         return None
 

@@ -230,7 +230,7 @@ class VirtualLoop(base_events.BaseEventLoop):
     def run_in_executor(  # type: ignore[override]
         self, executor: object, func: Callable[..., Any], *args: Any
     ) -> Any:
-        raise NotImplementedError("no threads in virtual time: use the body's IoExecutor")
+        raise RuntimeError("no threads in virtual time: use the body's IoExecutor")
 
     def _process_events(self, event_list: list[Any]) -> None:
         """There is no selector."""

@@ -208,12 +208,15 @@ class World:
                 raise ViolationError(f"not within {bound_us / 1e6:.0f} s: {text}")
             await asyncio.sleep(0.02)
 
+    async def _until_ready(self, host: SimHost) -> None:
+        await self._until(lambda: host.ready, BOOT_US, f"n{host.machine} is not ready")
+
     # --- phases ---------------------------------------------------------------------------------------------------
 
     async def _boot(self) -> None:
         for host in self.hosts:
             host.start()
-            await self._until(lambda host=host: host.ready, BOOT_US, f"n{host.machine} is not ready")  # type: ignore[misc]
+            await self._until_ready(host)
         client = self._client(-1)
         await self._until(lambda: not self._unrest(), BOOT_US, self._unrest)
         await self._until(lambda: not self._thin(), BOOT_US, self._thin)

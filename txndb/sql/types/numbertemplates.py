@@ -15,7 +15,8 @@ from txndb.errors import sql_error
 from txndb.sql.types import decimals
 
 _PIECE: Final = re.compile(
-    r'"(?P<quoted>(?:[^"\\]|\\.)*)"?|(?P<mark>EEEE|eeee|FM|fm|SG|sg|MI|mi|PL|pl|PR|pr|TH|th|RN|rn|[9.,0DdGgSsLlVvBb])|(?P<other>.)',
+    r'"(?P<quoted>(?:[^"\\]|\\.)*)"?'
+    r"|(?P<mark>EEEE|eeee|FM|fm|SG|sg|MI|mi|PL|pl|PR|pr|TH|th|RN|rn|[9.,0DdGgSsLlVvBb])|(?P<other>.)",
     re.DOTALL,
 )
 _ROMAN: Final = (

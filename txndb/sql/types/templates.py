@@ -29,7 +29,8 @@ Q RM rm TZH TZM TZ tz OF
 """
 _ALTERNATIVES: Final = "|".join(sorted(map(re.escape, _FIELDS.split()), key=len, reverse=True))
 _PIECE: Final = re.compile(
-    rf'(?P<quoted>"(?:[^"\\]|\\.)*"?)|(?P<fm>FM|fm)|(?P<skip>FX|TM)|(?P<field>{_ALTERNATIVES})(?P<suffix>TH|th)?|(?P<other>.)',
+    r'(?P<quoted>"(?:[^"\\]|\\.)*"?)|(?P<fm>FM|fm)|(?P<skip>FX|TM)'
+    rf"|(?P<field>{_ALTERNATIVES})(?P<suffix>TH|th)?|(?P<other>.)",
     re.DOTALL,
 )
 
