@@ -80,7 +80,7 @@ def pg_class(view: View) -> Iterator[Row]:
         yield {
             **_stored_class(table.id, table.name, table.schema_id, "r"),
             "relam": HEAP,
-            "relnatts": table.next_position,
+            "relnatts": _attribute_count(table),
             "relhasindex": table.has_primary_key or bool(table.indexes),
             "relchecks": len(table.checks),
             "relreplident": "d",
