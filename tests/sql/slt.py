@@ -12,7 +12,8 @@ Expected rows come from a real PostgreSQL 15: `oracle_rows` runs a script agains
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +126,9 @@ def write(path: Path, records: Sequence[Record], outcomes: Sequence[Outcome]) ->
     path.write_text("\n".join(out) + "\n", encoding="utf-8")
 
 
-def oracle(url: str) -> Run:
-    """A runner over a real PostgreSQL: each script in a schema of its own."""
+@contextmanager
+def oracle(url: str) -> Iterator[Run]:
+    """A runner over a real PostgreSQL, whose schema public is emptied first."""
     import psycopg
 
     connection = psycopg.connect(url, autocommit=True)
@@ -145,4 +147,7 @@ def oracle(url: str) -> Run:
             rows.append([None if v is None else bytes(v).decode() for v in values])
         return Outcome(rows)
 
-    return run
+    try:
+        yield run
+    finally:
+        connection.close()

@@ -34,9 +34,9 @@ def test_script_agrees_with_postgresql(path: Path) -> None:
         pytest.skip("TXNDB_ORACLE_URL does not name a PostgreSQL")
     if path.stem.startswith("txndb_"):
         pytest.skip("a script of what PostgreSQL does not have")
-    run = slt.oracle(ORACLE_URL)
     records = slt.read(path)
-    outcomes = [run(r.sql) for r in records]
+    with slt.oracle(ORACLE_URL) as run:
+        outcomes = [run(r.sql) for r in records]
     if os.environ.get("TXNDB_REWRITE_GOLDEN"):
         slt.write(path, records, outcomes)
         return

@@ -1,4 +1,4 @@
-"""Golden plans: `tests/golden/plan/*.txt` hold statements and what EXPLAIN prints, or the plan after each rewrite rule."""
+"""Golden plans: `tests/golden/plan/*.txt` hold statements and what EXPLAIN prints of them."""
 
 from __future__ import annotations
 

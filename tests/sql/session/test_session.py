@@ -207,7 +207,7 @@ def test_cancel_ends_the_statement_with_57014() -> None:
     async def run() -> tuple[str, list[Any]]:
         db, session = await _with_table()
         reached = asyncio.Event()
-        session.services.kv = _Stalled(db.kv, reached)  # type: ignore[assignment]
+        session.services.kv = _Stalled(db.kv, reached)
         task = asyncio.create_task(session.execute("SELECT b FROM t WHERE a = 1"))
         await reached.wait()
         session.cancel()
@@ -225,7 +225,7 @@ def test_statement_timeout() -> None:
     async def run() -> str:
         db, session = await _with_table()
         await session.execute("SET statement_timeout = '1ms'")
-        session.services.kv = _Stalled(db.kv, asyncio.Event())  # type: ignore[assignment]
+        session.services.kv = _Stalled(db.kv, asyncio.Event())
         with pytest.raises(QueryCanceledError) as caught:
             await session.execute("SELECT b FROM t WHERE a = 1")
         return caught.value.message
