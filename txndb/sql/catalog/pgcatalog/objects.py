@@ -95,6 +95,14 @@ def pg_class(view: View) -> Iterator[Row]:
         yield {**_stored_class(sequence.id, sequence.name, sequence.schema_id, "S"), "relnatts": 3}
 
 
+def _attribute_count(table: TableDesc) -> int:
+    """The highest attnum so far; a hidden row id at the end does not count."""
+    last = table.columns[-1] if table.columns else None
+    return table.next_position - (
+        last is not None and last.hidden and last.position == table.next_position - 1
+    )
+
+
 def _attribute(
     facts: TypeFacts, relid: int, name: str, number: int, type_oid: int, typmod: int
 ) -> dict[str, Any]:
