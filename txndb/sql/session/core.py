@@ -401,7 +401,10 @@ class SessionCore:
         if source.node is not None:
             return [source.node]
         try:
-            return self.services.parsed(source.text)
+            statements = self.services.parsed(source.text)
+            if len(statements) == 1:
+                source.node = statements[0]
+            return statements
         except TxndbError as error:
             self._locate(source, error)
             block = self.block
