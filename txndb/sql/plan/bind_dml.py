@@ -169,7 +169,13 @@ class DmlBinder:
         return Project(cols, plan, self._stored(table, given))
 
     def _insert_values(
-        self, table: TableDesc, body: ast.Values, targets: list[ColumnDesc], cols: tuple[Col, ...], *, listed: bool
+        self,
+        table: TableDesc,
+        body: ast.Values,
+        targets: list[ColumnDesc],
+        cols: tuple[Col, ...],
+        *,
+        listed: bool,
     ) -> Logical:
         exprs = self.queries.exprs(Scope(), "VALUES")
         rows: list[tuple[Bound, ...]] = []

@@ -238,7 +238,9 @@ class SelectBinder:
         *,
         keep_unknown: bool = False,
     ) -> None:
-        self.keep_unknown = keep_unknown and not select.distinct and not query.order_by and not select.group_by
+        self.keep_unknown = (
+            keep_unknown and not select.distinct and not query.order_by and not select.group_by
+        )
         self.queries = queries
         self.st = queries.st
         self.query = query

@@ -6,6 +6,7 @@ The consumer's wanted order and limit travel down with `choose`; what an operato
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -365,7 +366,7 @@ def _join(node: lo.Join, want: Want) -> Physical:
             return lookup
     layout, width = _joined_layout(left, right)
     rows = max(left.rows, right.rows) if pairs else left.rows * right.rows
-    shared = {
+    shared: dict[str, Any] = {
         "layout": layout,
         "width": width,
         "nonnull": _joined_nonnull(node.kind, left, right),
@@ -374,7 +375,7 @@ def _join(node: lo.Join, want: Want) -> Physical:
         "fixed": left.fixed if node.kind != "FULL" else frozenset(),
     }
     if not pairs:
-        return LoopJoin(kind=node.kind, left=left, right=right, conditions=node.conditions, **shared)  # type: ignore[arg-type]
+        return LoopJoin(kind=node.kind, left=left, right=right, conditions=node.conditions, **shared)
     return HashJoin(
         kind=node.kind,
         left=left,
@@ -382,7 +383,7 @@ def _join(node: lo.Join, want: Want) -> Physical:
         left_keys=tuple(a for a, _ in pairs),
         right_keys=tuple(b for _, b in pairs),
         conditions=tuple(rest),
-        **shared,  # type: ignore[arg-type]
+        **shared,
     )
 
 
