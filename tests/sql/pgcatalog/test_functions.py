@@ -125,6 +125,19 @@ def test_set_config_lasts_and_is_undone_as_set_is() -> None:
     assert asyncio.run(story()) == ["8MB", "8MB", "9MB", "8MB", None]
 
 
+def test_a_transaction_keeps_its_number_and_later_ones_have_larger() -> None:
+    async def story() -> list[int]:
+        session = await make_session("create table t(a int primary key)", "begin")
+        numbers = [int(str(await value(session, "txid_current()")))]
+        await session.execute("insert into t values (1)")
+        numbers.append(int(str(await value(session, "txid_current()"))))
+        await session.execute("commit")
+        return [*numbers, int(str(await value(session, "txid_current()")))]
+
+    first, again, later = asyncio.run(story())
+    assert first == again < later
+
+
 def test_settings_are_shown_in_their_unit() -> None:
     async def story() -> list[tuple[str | None, ...]]:
         session = await make_session("set lock_timeout = '5s'")

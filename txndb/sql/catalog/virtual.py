@@ -79,6 +79,7 @@ class CatalogFunction(msgspec.Struct, frozen=True, eq=False):
 
     `arg_oids` are exact (arguments are coerced to them); several of one name are overloads by number of arguments.
     A strict function is not called with a NULL argument. With `columns` it returns a set: `fn` gives a list of tuples.
+    With `with_env` it gets the whole evaluation context instead of its session.
     """
 
     name: str
@@ -87,6 +88,7 @@ class CatalogFunction(msgspec.Struct, frozen=True, eq=False):
     fn: Callable[..., Any]
     strict: bool = True
     columns: tuple[VirtualColumn, ...] = ()
+    with_env: bool = False
 
 
 class NameSource(Protocol):

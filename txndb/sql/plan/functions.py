@@ -169,8 +169,9 @@ def _catalog_call(st: Statement, name: str, args: list[Bound], found: Any) -> Bo
         else:
             coerced.append(coerce(st, arg, target, "a"))
     result = type_by_oid(found.result_oid)
-    volatility = "v" if name in ("nextval", "setval") else "s"
-    return Call(result, name, tuple(coerced), with_session, None, found.strict, volatility, "session")
+    volatility = "v" if name in ("nextval", "setval", "set_config") else "s"
+    called = fn if found.with_env else with_session
+    return Call(result, name, tuple(coerced), called, None, found.strict, volatility, "session")
 
 
 def value_function(st: Statement, node: ast.SqlValueFunction) -> Bound:

@@ -24,12 +24,14 @@ from txndb.sql.catalog.pgcatalog.objects import (
 )
 from txndb.sql.catalog.virtual import CatalogContext, CatalogFunction, VirtualColumn, VirtualTable
 from txndb.sql.parse.keywords import KEYWORDS, RESERVED, TYPE_OR_FUNCTION
+from txndb.sql.types.context import EvalContext
 from txndb.sql.types.core import format_type
 
 _ANY: Final = 2276
 _BOOL, _NAME, _INT8, _INT4, _TEXT, _OID = 16, 19, 20, 23, 25, 26
 _REGCLASS, _REGTYPE, _REGPROC, _REGNAMESPACE, _REGROLE = 2205, 2206, 24, 4089, 4096
 _UTF8: Final = 6
+_EPOCH_2000_US: Final = 946_684_800_000_000
 
 Relation = tuple[str, str]
 """Schema and name."""
@@ -128,12 +130,23 @@ def _index_part(context: CatalogContext, oid: int, column: int, pretty: bool) ->
     return index_column(table, index, column - 1) if 0 < column <= len(index.columns) else ""
 
 
+def _tables_by_constraint(context: CatalogContext) -> dict[int, TableDesc]:
+    """The table of every constraint, by the constraint's oid."""
+    key = ("pgcatalog constraints", context.info.database_id)
+    found: Any = context.catalog.derived.get(key)
+    if found is None:
+        found = {}
+        for table in context.catalog.tables(context.info.database_id):
+            oids = [index.id for index, primary in indexes_of(table) if primary or index.constraint]
+            oids += [check_oid(table, at) for at in range(len(table.checks))]
+            found.update((oid, table) for oid in oids)
+        context.catalog.derived[key] = found
+    return found  # type: ignore[no-any-return]
+
+
 def _constraint(context: CatalogContext, oid: int, pretty: bool = False) -> str | None:
-    for table in context.catalog.tables(context.info.database_id):
-        own = [check_oid(table, at) for at in range(len(table.checks))]
-        if oid in own or any(index.id == oid for index, _ in indexes_of(table)):
-            return constraint_definition(table, oid, pretty=pretty)
-    return None
+    table = _tables_by_constraint(context).get(oid)
+    return constraint_definition(table, oid, pretty=pretty) if table is not None else None
 
 
 def _serial_sequence(context: CatalogContext, table_name: str, column_name: str) -> str | None:
@@ -326,6 +339,11 @@ def _publishable(context: CatalogContext, oid: int) -> bool | None:
     return isinstance(context.catalog.by_id(oid), TableDesc)
 
 
+def _transaction_number(env: EvalContext) -> int:
+    """A number of the transaction: its start in microseconds, so that later ones are larger. Not an xid."""
+    return env.now_us() + _EPOCH_2000_US
+
+
 def _of_session() -> Rows:
     f = CatalogFunction
     yield f("current_database", (), _NAME, lambda context: context.info.database)
@@ -336,6 +354,10 @@ def _of_session() -> Rows:
     yield f("current_setting", (_TEXT,), _TEXT, _setting)
     yield f("current_setting", (_TEXT, _BOOL), _TEXT, _setting)
     yield f("set_config", (_TEXT, _TEXT, _BOOL), _TEXT, _set_config, strict=False)
+    for name in ("txid_current", "pg_current_xact_id"):
+        yield f(name, (), _INT8, _transaction_number, with_env=True)
+    for name in ("txid_current_if_assigned", "pg_current_xact_id_if_assigned"):
+        yield f(name, (), _INT8, _nothing)
     yield f("pg_is_in_recovery", (), _BOOL, _constant(False))
     yield f("pg_my_temp_schema", (), _OID, _constant(0))
     yield f("pg_is_other_temp_schema", (_OID,), _BOOL, _constant(False))
