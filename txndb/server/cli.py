@@ -11,8 +11,6 @@ from typing import NoReturn
 
 import click
 
-from txndb import __version__
-
 
 def fail(message: str, exit_code: int) -> NoReturn:
     """End the command: one clear line on standard error, and the exit code."""
@@ -157,7 +155,7 @@ def bench(
 
 
 @click.group()
-@click.version_option(__version__, prog_name="txndb")
+@click.version_option(package_name="txndb", prog_name="txndb")
 def server() -> None:
     """txndb's server commands."""
 

@@ -7,14 +7,11 @@ Order of the start, each step undone by the steps of `stop` in reverse:
 4. SQL and HTTP listen; the ready line is printed, the ready file written.
 
 Order of the stop (SIGTERM, SIGINT): health says no; SQL takes no new client and lets transactions end; the node
-hands its
-leases over; peers and workers close; the lock goes. A second signal ends the process at once.
+hands its leases over; peers and workers close; the lock goes. A second signal ends the process at once.
 
 Exit codes: 0 after a graceful stop, 1 when the node could not start (one line says why), 3 when it met what it must
-not
-survive (a failed sync, corruption), 130 after a second signal. Latency: the start's garbage is frozen and
-collections are
-made rare; the interpreter's switch interval is short, for the worker that returns from a sync needs the lock at once.
+not survive (a failed sync, corruption), 130 after a second signal. Latency: the start's garbage is frozen and
+collections are made rare; the interpreter's switch interval is short, for the worker that returns from a sync needs the lock at once.
 """
 
 from __future__ import annotations
@@ -29,11 +26,11 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from txndb import __version__
 from txndb.errors import StoreError, TxndbError
 from txndb.server.body import ServerBody, end_process, exception_handler, stderr_event
 from txndb.server.config import Listener, ServerConfig
@@ -195,7 +192,7 @@ class NodeProcess:
         cluster_id = status.get("cluster_id", "")
         return ReadyInfo(
             pid=os.getpid(),
-            version=__version__,
+            version=metadata.version("txndb"),
             node=int(status.get("node", 0)),
             cluster_id=cluster_id.hex() if isinstance(cluster_id, bytes) else str(cluster_id),
             sql_url=f"postgresql://root@{sql}/defaultdb",

@@ -7,8 +7,6 @@ from typing import Final
 
 import click
 
-import txndb
-
 _COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "start": ("txndb.server.cli", "start", "Start a node."),
     "demo": (
@@ -43,7 +41,7 @@ class _LazyGroup(click.Group):
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(txndb.__version__, prog_name="txndb")
+@click.version_option(package_name="txndb", prog_name="txndb")
 def main() -> None:
     """txndb: a distributed transactional SQL database."""
 

@@ -14,7 +14,6 @@ from typing import Final
 
 import msgspec
 
-import txndb
 from txndb.sim.options import WorldOptions, draw_options
 from txndb.sim.parts import Parts
 from txndb.sim.world import Report, World
@@ -117,7 +116,7 @@ def run_seeds(request: Request, seeds: Iterable[int], jobs: int) -> Iterator[tup
 
 def commit() -> str:
     """The commit of the checkout this code runs from, or the package's version."""
-    git = Path(txndb.__file__).resolve().parent.parent / ".git"
+    git = Path(__file__).resolve().parents[2] / ".git"
     head = git / "HEAD"
     if not head.is_file():
         return "unknown"
