@@ -11,7 +11,8 @@ hands its leases over; peers and workers close; the lock goes. A second signal e
 
 Exit codes: 0 after a graceful stop, 1 when the node could not start (one line says why), 3 when it met what it must
 not survive (a failed sync, corruption), 130 after a second signal. Latency: the start's garbage is frozen and
-collections are made rare; the interpreter's switch interval is short, for the worker that returns from a sync needs the lock at once.
+collections are made rare; the interpreter's switch interval is short, for the worker that returns from a
+sync needs the lock at once.
 """
 
 from __future__ import annotations
