@@ -201,6 +201,14 @@ NESTED = (
     " from (values (1), (2)) t(a)",
     "select a, array(select n from generate_series(1, a) n cross join (values (1), (2)) v(x) order by n)"
     " from (values (1), (2)) t(a)",
+    "select conname, array_agg(attname::text order by i) from (select conrelid, conname, unnest(conkey) as num,"
+    " generate_subscripts(conkey, 1) as i from pg_constraint where connamespace = 2200) c"
+    " join pg_attribute on attrelid = conrelid and attnum = num group by 1",
+    "select relname, opt, key from (select indexrelid, unnest(indkey) as key, unnest(indoption) as opt from pg_index) i"
+    " join pg_class on oid = indexrelid where relnamespace = 2200",
+    "select relname, key, option, at from pg_index i join pg_class c on c.oid = indexrelid,"
+    " unnest(i.indkey, i.indoption) with ordinality k(key, option, at) where relnamespace = 2200",
+    "select unnest(array[1, 2, 3]) as a, generate_series(7, 8) as b, 'x' as c",
     "select a, exists (select 1 from generate_series(2, a) g) from (values (1), (2)) t(a)",
 )
 """Subqueries whose FROM reads the enclosing query, as introspection queries do."""

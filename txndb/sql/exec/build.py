@@ -96,7 +96,9 @@ class Builder:
 
     def _function(self, node: ph.FunctionRows) -> ops.Operator:
         args = row_tuple(self.gen(), node.args)
-        return ops.Constant(function_rows(node.name, args, [a.type for a in node.args], node.ordinality))
+        types = [a.type for a in node.args]
+        parts = node.lockstep or ((node.name, len(types)),)
+        return ops.Constant(function_rows(parts, args, types, node.ordinality))
 
     def _constant(self, node: ph.ConstantRows) -> ops.Operator:
         return ops.Constant(self.constant(node.exprs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from txndb.errors import sql_error
@@ -15,18 +16,34 @@ Maker = Callable[[Any, Sequence[Any], Any], list[Row]]
 
 
 def function_rows(
-    name: str, args: Callable[[Any, Sequence[Any], Any], Row], arg_types: list[SqlType], ordinality: bool
+    parts: Sequence[tuple[str, int]],
+    args: Callable[[Any, Sequence[Any], Any], Row],
+    arg_types: list[SqlType],
+    ordinality: bool,
 ) -> Maker:
-    """`(_, p, ctx) -> rows` of the function; a NULL argument gives none."""
+    """`(_, p, ctx) -> rows` of the functions, (name, number of arguments) each; a NULL argument gives none."""
+
+    def rows_of(name: str, values: Row, types_: list[SqlType], ctx: Any) -> list[Row]:
+        if None in values:
+            return []
+        return values[0] if name == CATALOG_ROWS else [(v,) for v in _values(name, values, types_, ctx)]
 
     def make(_: Any, p: Sequence[Any], ctx: Any) -> list[Row]:
         values = args((), p, ctx)
-        if None in values:
-            return []
-        rows = values[0] if name == CATALOG_ROWS else [(v,) for v in _values(name, values, arg_types, ctx)]
+        made: list[list[Row]] = []
+        at = 0
+        for name, count in parts:
+            made.append(rows_of(name, values[at : at + count], arg_types[at : at + count], ctx))
+            at += count
+        rows = made[0] if len(made) == 1 else _in_lockstep(made)
         return [(*r, i) for i, r in enumerate(rows, 1)] if ordinality else rows
 
     return make
+
+
+def _in_lockstep(made: list[list[Row]]) -> list[Row]:
+    """Rows side by side; each function gives one column here."""
+    return [tuple(r[0] for r in row) for row in zip_longest(*made, fillvalue=(None,))]
 
 
 def _values(name: str, values: Row, arg_types: list[SqlType], ctx: Any) -> Iterator[Any]:

@@ -349,6 +349,8 @@ class FunctionRef(FromItem, frozen=True, eq=False):
     alias: Alias | None = None
     lateral: bool = False
     ordinality: bool = False
+    beside: tuple[FunctionCall, ...] = ()
+    """More functions that advance together with the first, the shorter padded with NULL."""
 
 
 class Join(FromItem, frozen=True, eq=False):

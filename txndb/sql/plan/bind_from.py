@@ -170,15 +170,20 @@ def _function(binder: QueryBinder, item: ast.FunctionRef, scope: Scope, lateral:
         plan: Logical = Project((st.new_col(value.type, name),), ValuesRows((), ((),)), (value,))
         names = [alias]
     else:
-        given = [exprs.bind(a) for a in call.args]
-        rows = fns.catalog_rows(st, name, given)
-        args, results = rows if rows is not None else fns.set_returning(st, name, given, item.pos)
+        calls = fns.lockstep_calls(call, item.beside)
+        bound = [fns.bind_set(st, c, [exprs.bind(a) for a in c.args], item.pos) for c in calls]
+        if len(bound) > 1 and any(len(given) > 1 for *_, given in bound):
+            raise FeatureNotSupportedError(
+                "functions of several columns in lockstep are not supported", position=item.pos
+            )
+        results = [result for *_, given in bound for result in given]
         cols = [st.new_col(t, n) for t, n in results]
         if item.ordinality:
             cols.append(st.new_col(INT8, "ordinality", nullable=False))
         names = [alias if len(results) == 1 else n for _, n in results]
-        maker = name if rows is None else fns.CATALOG_ROWS
-        plan = FunctionScan(tuple(cols), maker, args, item.ordinality)
+        args = tuple(a for _, given, _ in bound for a in given)
+        lockstep = tuple((maker, len(given)) for maker, given, _ in bound) if len(bound) > 1 else ()
+        plan = FunctionScan(tuple(cols), bound[0][0], args, item.ordinality, lockstep)
     if item.ordinality:
         names.append("ordinality")
     _name_columns(scope, alias, names, list(plan.columns), item.alias, item.pos)

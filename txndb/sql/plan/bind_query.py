@@ -244,7 +244,7 @@ class SelectBinder:
         self.queries = queries
         self.st = queries.st
         self.query = query
-        self.select = lift_sets(select, lambda name, count: fns.is_set_returning(queries.st, name, count))
+        self.select = lift_sets(select, lambda name, count: fns.is_set_of_values(queries.st, name, count))
         self.scope = scope
         self.exprs = queries.exprs(scope, "", aggregates=True)
 

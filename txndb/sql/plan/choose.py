@@ -76,6 +76,7 @@ def choose(node: lo.Logical, want: Want = NOTHING) -> Physical:
                 name=node.name,
                 args=node.args,
                 ordinality=node.ordinality,
+                lockstep=node.lockstep,
             )
         case lo.ValuesRows():
             return ConstantRows(

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
+import msgspec
+
 from txndb.errors import FeatureNotSupportedError, sql_error
 from txndb.sql import types
 from txndb.sql.parse import ast
@@ -135,7 +137,7 @@ def make_function(st: Statement, name: str, args: list[Bound], schema: tuple[str
     if found is not None:
         if found.columns:
             raise FeatureNotSupportedError(
-                f"{name}() returns a set, which is supported in FROM and as a whole item only"
+                f"{name}() returns a set, which is supported in FROM only"
             )
         return _catalog_call(st, name, args, found)
     resolved = types.resolve_function(name, [a.type for a in args])
@@ -231,6 +233,12 @@ def is_set_returning(st: Statement, name: str, count: int) -> bool:
     return name in SET_RETURNING if found is None else bool(found.columns)
 
 
+def is_set_of_values(st: Statement, name: str, count: int) -> bool:
+    """Whether a call returns a set of rows of one column."""
+    found = st.virtual.find_function(name, count)
+    return name in SET_RETURNING if found is None else len(found.columns) == 1
+
+
 def catalog_rows(
     st: Statement, name: str, args: list[Bound]
 ) -> tuple[tuple[Bound, ...], list[tuple[SqlType, str]]] | None:
@@ -239,6 +247,27 @@ def catalog_rows(
     if found is None or not found.columns:
         return None
     return (_catalog_call(st, name, args, found),), [(type_by_oid(c.type_oid), c.name) for c in found.columns]
+
+
+def lockstep_calls(call: ast.FunctionCall, beside: tuple[ast.FunctionCall, ...]) -> list[ast.FunctionCall]:
+    """The functions of a FROM item; `unnest(a, b)` is two."""
+    if call.name[-1] == "unnest" and len(call.args) > 1:
+        return [msgspec.structs.replace(call, args=(arg,)) for arg in call.args]
+    return [call, *beside]
+
+
+Results = list[tuple[SqlType, str]]
+
+
+def bind_set(
+    st: Statement, call: ast.FunctionCall, given: list[Bound], position: int
+) -> tuple[str, tuple[Bound, ...], Results]:
+    """A set-returning function: the executor's name for it, its arguments and result columns."""
+    name = call.name[-1]
+    rows = catalog_rows(st, name, given)
+    if rows is not None:
+        return CATALOG_ROWS, *rows
+    return name, *set_returning(st, name, given, position)
 
 
 def set_returning(

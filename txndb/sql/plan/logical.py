@@ -50,11 +50,16 @@ class VirtualScan(Logical, frozen=True, eq=False):
 
 
 class FunctionScan(Logical, frozen=True, eq=False):
-    """Rows made by a set-returning function in FROM."""
+    """Rows made by a set-returning function in FROM.
+
+    With `lockstep` there are several, (name, number of arguments) each: they advance together, the shorter padded with
+    NULL; `args` are those of all.
+    """
 
     name: str
     args: tuple[Bound, ...]
     ordinality: bool = False
+    lockstep: tuple[tuple[str, int], ...] = ()
 
 
 class ValuesRows(Logical, frozen=True, eq=False):

@@ -79,11 +79,12 @@ class VirtualRows(Physical, frozen=True, eq=False, kw_only=True):
 
 
 class FunctionRows(Physical, frozen=True, eq=False, kw_only=True):
-    """Rows made by a set-returning function."""
+    """Rows made by a set-returning function, or by several in lockstep."""
 
     name: str
     args: tuple[Bound, ...]
     ordinality: bool = False
+    lockstep: tuple[tuple[str, int], ...] = ()
 
 
 class ConstantRows(Physical, frozen=True, eq=False, kw_only=True):
