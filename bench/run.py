@@ -1,10 +1,9 @@
 """The floors table, measured: `make bench`, or `python bench/run.py [--seconds T] [--pairs N] [--write FILE]`.
 
 A three-node txndb and, where PostgreSQL's servers are installed, a three-node PostgreSQL with quorum-synchronous
-replication
-run on this machine at the same time, one of them idle while the other is measured, in alternating pairs, so that
-whatever
-else the machine does hits both. Of the runs of each figure the median is shown. A floor that is missed is marked.
+replication run on this machine at the same time, one of them idle while the other is measured, in alternating pairs,
+so that whatever else the machine does hits both. Of the runs of each figure the median is shown. A floor that is
+missed is marked.
 """
 
 from __future__ import annotations

@@ -5,14 +5,14 @@ prepared once and run
 through libpq's blocking `exec_prepared` (`psycopg.pq`), which holds the interpreter's lock only to make the
 parameters.
 
-    insert  one row with a new key                        update  one row chosen at random
-    select  one row chosen at random, by primary key      bank    BEGIN, two UPDATEs, COMMIT: between the two halves
-    of the
-    tpcb    pgbench's transaction, five statements                accounts, which lie in two ranges on txndb
+    insert  one row with a new key
+    update  one row chosen at random
+    select  one row chosen at random, by primary key
+    bank    BEGIN, two UPDATEs, COMMIT: between the two halves of the accounts, which lie in two ranges on txndb
+    tpcb    pgbench's transaction, five statements
 
 A transaction that fails with 40001 is replayed and its latency counts from the first try: what an application sees.
-Other
-errors are counted and the next transaction begins. The first `WARM_UP_S` are not measured.
+Other errors are counted and the next transaction begins. The first `WARM_UP_S` are not measured.
 """
 
 from __future__ import annotations

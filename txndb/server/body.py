@@ -51,9 +51,8 @@ def exception_handler(
     """What the loop does with an exception nobody caught.
 
     In a callback, or of a kind that says that state is wrong, it is fatal: a step that ended half-way must not be
-    followed
-    by others (rule P1 for a failed write). One of a connection or of a forgotten task is that connection's or
-    task's end.
+    followed by others (rule P1 for a failed write). One of a connection or of a forgotten task is that connection's
+    or task's end.
     """
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -1,9 +1,8 @@
 """What a node is started with: addresses, data directory, time source – checked before anything is opened.
 
-An address is HOST:PORT. Without a port, or with port 0, a free one is taken and remembered in the data directory,
-so that a
-restart comes back where its peers and clients look for it. Without the option at all the well-known port is tried
-first.
+An address is HOST:PORT. Without a port, or with port 0, a free one is taken and remembered in the data directory, so
+that a restart comes back where its peers and clients look for it. Without the option at all the well-known port is
+tried first.
 
 There is no TLS yet: a listener that other machines can reach is refused unless the operator says `--insecure`.
 """

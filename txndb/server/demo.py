@@ -1,16 +1,12 @@
 """`txndb demo`: a cluster of real processes takes transfers, loses its leader to SIGKILL, and keeps every cent.
 
-Accounts lie in several ranges; clients on all gateways move money between them, each transfer in one transaction
-that also enters
-it in a ledger under an id of its own. Half-way the node that leads the accounts is killed, and started again a
-little later. A
-reader adds up all balances all the while.
+Accounts lie in several ranges; clients on all gateways move money between them, each transfer in one transaction that
+also enters it in a ledger under an id of its own. Half-way the node that leads the accounts is killed, and started
+again a little later. A reader adds up all balances all the while.
 
 A client whose gateway died in the middle of COMMIT asks another one: it tries to enter the id as void. Either its
-entry is there
-– the transfer happened – or the void one now keeps it from ever happening. So `ambiguous` counts only what the
-database itself
-called unknown (08007), and stays 0.
+entry is there – the transfer happened – or the void one now keeps it from ever happening. So `ambiguous` counts only
+what the database itself called unknown (08007), and stays 0.
 
 `ok` means: transfers happened, the total never changed, the ledger holds exactly the transfers acknowledged or
 resolved,
@@ -299,8 +295,7 @@ async def total(conn: Connection) -> int:
 
 async def replicas_agree(cluster: LocalCluster, timeout_s: float = AGREE_TIMEOUT_S) -> bool:
     """Whether all replicas of each range hold the same bytes. They are compared once they have applied the same
-    index;
-    a difference at one index is final, replicas that never get there disagree as well."""
+    index; a difference at one index is final, replicas that never get there disagree as well."""
     client = RpcClient()
     deadline_s = time.monotonic() + timeout_s
     try:

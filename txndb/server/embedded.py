@@ -4,14 +4,11 @@
     driver --- one end of a socketpair   PgServer.attach(other end) -> Session -> ranges
 
 The driver speaks pgwire over the pair as it would over a socket, so embedded and remote behave alike; nothing
-listens, and the
-node has no peers (`NoPeers`). Memory: engine and log in memory. Directory: the same files as a node started by
-`txndb start`,
-locked in the same way, so a program and a server never share one.
+listens, and the node has no peers (`NoPeers`). Memory: engine and log in memory. Directory: the same files as a node
+started by `txndb start`, locked in the same way, so a program and a server never share one.
 
 Invariants: 1. `open_embedded` returns after the node serves, or raises what kept it. 2. `close` is idempotent, ends
-every
-connection, waits for the disk, and runs at interpreter exit if the program forgot it.
+every connection, waits for the disk, and runs at interpreter exit if the program forgot it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Packets and the handshake between members: bytes <-> values, no sockets.
 
 A connection opens with `MAGIC`, then one packet with a `Hello`; the listener answers one packet with a `Welcome`,
-which
-accepts or says why not. After that the dialling side sends packets and the listener only reads: each pair of members
-has one connection for each direction, so nobody has to settle which of two simultaneous ones survives.
+which accepts or says why not. After that the dialling side sends packets and the listener only reads: each pair of
+members has one connection for each direction, so nobody has to settle which of two simultaneous ones survives.
 
     packet = body length u32 | CRC-32 of the body u32 | body        (little-endian)
     body   = (frame length u32 | frame)*

@@ -10,8 +10,7 @@ Invariants:
 3. After `close()` returns every accepted call has run.
 
 `InlineIo` is the same contract for a disk in memory, where a worker would cost more than the work: the call runs at
-once, its
-completion arrives in the loop's next turn, so that what gathers in a turn still shares one flush.
+once, its completion arrives in the loop's next turn, so that what gathers in a turn still shares one flush.
 
 It does not retry, time out or cancel a call: a cancelled waiter leaves its call running (a write that was begun must
 end). Driven by the Raft log's and the engine's owners.

@@ -1,8 +1,7 @@
 """A cluster of real node processes on this machine: for the demo, the benchmark and tests against processes.
 
-Each node is `python -m txndb.server start` with its own directory, ephemeral loopback ports and a log file. A node
-is ready when
-it has printed its ready line; that is waited for on its pipe, never by polling.
+Each node is `python -m txndb.server start` with its own directory, ephemeral loopback ports and a log file. A node is
+ready when it has printed its ready line; that is waited for on its pipe, never by polling.
 
 Invariant: nodes end with `close` (or the context), by SIGTERM, and by SIGKILL if that takes too long. None outlives
 it.

@@ -13,8 +13,8 @@ the
 3. Of two incoming connections of one member the one of the older incarnation is refused or closed.
 
 It does not authenticate (TLS comes with a later issue) and knows nothing of what the frames mean. A paused or
-unplugged peer
-is found by the kernel (keep-alive, TCP_USER_TIMEOUT), a slow one by Raft. Driven by `txndb.server.transport`.
+unplugged peer is found by the kernel (keep-alive, TCP_USER_TIMEOUT), a slow one by Raft. Driven by
+`txndb.server.transport`.
 """
 
 from __future__ import annotations

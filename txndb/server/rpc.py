@@ -14,9 +14,9 @@ with its class, at the caller; everything else that goes wrong is `UnavailableEr
 Invariants: 1. Every call has a deadline and every step of a stream has one (`STREAM_IDLE_S`): a silent peer ends it.
 2. Flow control: a chunk is asked of the sender only when the receiver took the one before.
 
-The server listens on a private address (see `listen_address`): `txndb.server.transport` hands it the connections
-that arrive on
-the node's one --rpc address. grpc is imported when the first of these objects is made, not with this module.
+The server listens on a private address (see `listen_address`): `txndb.server.transport` hands it the connections that
+arrive on the node's one --rpc address. grpc is imported when the first of these objects is made, not with this
+module.
 """
 
 from __future__ import annotations

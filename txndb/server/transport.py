@@ -1,11 +1,9 @@
 """The real `Transport`: one listening address for a node's frames and its gRPC services.
 
-The first four bytes of a connection tell what it is: `TXNF` opens a peer connection (`txndb.server.peers`), `PRI `
-is the
-preface of HTTP/2 (RFC 9113, §3.4), and such a connection is spliced to the gRPC server, which listens on a private
-address.
-So an operator names, opens and publishes one address, and a member is known by one address everywhere. Only
-calls and snapshots pay for the splice, never the frames of the hot path.
+The first four bytes of a connection tell what it is: `TXNF` opens a peer connection (`txndb.server.peers`), `PRI ` is
+the preface of HTTP/2 (RFC 9113, §3.4), and such a connection is spliced to the gRPC server, which listens on a
+private address. So an operator names, opens and publishes one address, and a member is known by one address
+everywhere. Only calls and snapshots pay for the splice, never the frames of the hot path.
 
 Invariants:
 1. At most `UNIDENTIFIED_MAX` connections have not said yet what they are, each for at most `IDENTIFY_TIMEOUT_S`.
