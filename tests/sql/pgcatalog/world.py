@@ -22,6 +22,10 @@ SAMPLE = (
     "create unique index emp_token on emp(token, level)",
     'create table "Odd name"("a b" int primary key, "C" text)',
     "create table nokey(a int, b int)",
+    "create table preset(a int default 1, b varchar(9) default 'it''s', c char(3) default 'x', d text default '',"
+    " e numeric(5,2) default 1.5, f boolean default false, g date default '2020-01-02', h int default -1,"
+    " i text default null, j bigint default 7, k timestamptz default now(), l float8 default 2, m uuid default null,"
+    " n numeric default -2.50, o varchar(3) default null)",
     "create table changed(a int, b int, c int primary key)",
     "alter table changed drop column a",
     "alter table changed add column d int not null default 7",

@@ -10,7 +10,14 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from txndb.sql.catalog.descriptors import IndexDesc, TableDesc
-from txndb.sql.catalog.pgcatalog.objects import check_columns, indexes_of, schema_name, schemas, sequence_type
+from txndb.sql.catalog.pgcatalog.objects import (
+    check_columns,
+    default_text,
+    indexes_of,
+    schema_name,
+    schemas,
+    sequence_type,
+)
 from txndb.sql.catalog.pgcatalog.objects import parenthesised as in_parentheses
 from txndb.sql.catalog.pgcatalog.relations import Row, View
 from txndb.sql.types.core import character_length, find_type, format_type, numeric_precision_scale
@@ -127,7 +134,7 @@ def info_columns(view: View) -> Iterator[Row]:
                 )
                 yield {
                     **row,
-                    "column_default": column.default,
+                    "column_default": default_text(column),
                     "is_nullable": "NO" if column.not_null else "YES",
                     "is_updatable": "YES",
                 }

@@ -7,14 +7,22 @@ A column's attnum is its position + 1: positions are never reused, so neither ar
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from txndb.sql.catalog.descriptors import PUBLIC_SCHEMA_ID, ROOT_ROLE_ID, IndexDesc, SequenceDesc, TableDesc
+from txndb.sql.catalog.descriptors import (
+    PUBLIC_SCHEMA_ID,
+    ROOT_ROLE_ID,
+    ColumnDesc,
+    IndexDesc,
+    SequenceDesc,
+    TableDesc,
+)
 from txndb.sql.catalog.names import INFORMATION_SCHEMA_OID, PG_CATALOG_OID, quote_identifier
 from txndb.sql.catalog.pgcatalog.builtin import OPERATOR_CLASS_BY_TYPE, TypeFacts, read_types
 from txndb.sql.catalog.pgcatalog.relations import Row, View
-from txndb.sql.types.core import type_by_oid
+from txndb.sql.types.core import format_type, type_by_oid
 
 PG_CLASS: Final = 1259
 PG_ATTRDEF: Final = 2604
@@ -27,6 +35,7 @@ SCHEMA_OIDS: Final = {"pg_catalog": PG_CATALOG_OID, "information_schema": INFORM
 
 _MADE_OIDS: Final = 1 << 31
 _DEFAULTS: Final = 3 << 30
+_CONSTANT: Final = re.compile(r"(?:'(?:[^']|'')*'|NULL|-[0-9.]+)\Z")
 _PLACES: Final = 2048
 _PLACE_MASK: Final = (1 << 30) - 1
 
@@ -142,7 +151,7 @@ def pg_attribute(view: View) -> Iterator[Row]:
                     column.type_oid,
                     column.typmod,
                 )
-                has_default = column.default is not None
+                has_default = default_text(column) is not None
                 yield {
                     **row,
                     "attnotnull": column.not_null,
@@ -161,16 +170,31 @@ def pg_attribute(view: View) -> Iterator[Row]:
             yield {**row, "attnotnull": True}
 
 
+def default_text(column: ColumnDesc) -> str | None:
+    """A column's default as PostgreSQL writes it back: a constant that is not a plain number names its type.
+
+    DEFAULT NULL is none, except where a length or precision applies.
+    """
+    text = column.default
+    if text == "NULL" and column.typmod < 0:
+        return None
+    if text is None or not _CONSTANT.match(text):
+        return text
+    quoted = f"'{text}'" if text[0] == "-" else text
+    return f"{quoted}::{format_type(column.type_oid, -1)}"
+
+
 def pg_attrdef(view: View) -> Iterator[Row]:
     """Defaults: `adbin` is the expression's text, which pg_get_expr gives back."""
     for table in view.catalog.tables(view.info.database_id):
         for column in table.columns:
-            if column.default is not None and not column.hidden:
+            text = default_text(column)
+            if text is not None and not column.hidden:
                 yield {
                     "oid": default_oid(table.id, column.position),
                     "adrelid": table.id,
                     "adnum": column.position + 1,
-                    "adbin": column.default,
+                    "adbin": text,
                 }
 
 
