@@ -12,6 +12,7 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +50,7 @@ Row = Mapping[str, Any]
 Maker = Callable[[View], Iterable[Row]]
 
 
+@lru_cache(maxsize=1)
 def read_relations() -> tuple[Relation, ...]:
     """All relations of the data file."""
     types = {t.name: t.oid for t in all_types()}
