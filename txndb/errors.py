@@ -145,29 +145,5 @@ class ProtocolError(TxndbError, sqlstate="08P01"):
     """A peer sent bytes that its protocol does not allow."""
 
 
-def sql_error(
-    state: str,
-    message: str,
-    *,
-    detail: str = "",
-    hint: str = "",
-    position: int = 0,
-    schema: str = "",
-    table: str = "",
-    column: str = "",
-    datatype: str = "",
-    constraint: str = "",
-) -> SqlError:
-    """Build the error of a user's statement. `state` is the five-character SQLSTATE; fields as in PostgreSQL."""
-    return SqlError(
-        state,
-        message,
-        detail=detail,
-        hint=hint,
-        position=position,
-        schema=schema,
-        table=table,
-        column=column,
-        datatype=datatype,
-        constraint=constraint,
-    )
+sql_error = SqlError
+"""How the error of a user's statement is made where it is raised: `raise sql_error("22012", "division by zero")`."""

@@ -40,7 +40,8 @@ async def open_node(body: SimBody) -> Node:
     """Recover the machine's node with the world's options."""
     shared = body.host.shared
     options = NodeOptions(
-        host_id=f"host{body.host.machine}",
+        # One host for all, or one each: then the second to join has E raised (rule T1).
+        host_id=f"host{body.host.machine}" if shared.seed % 3 == 0 else "host",
         error_bound_us=shared.clock.error_bound_us,
         gc_every_us=1_000_000,  # often, so that collection races with everything
         gc_ttl_us=3_000_000,

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 from txndb.errors import OutcomeUnknownError, RetryError, TxndbError
 from txndb.sim.history import History
 from txndb.sim.host import QueryResult, SimHost, SqlSession
-from txndb.sim.loop import VirtualLoop, stack_of
+from txndb.sim.loop import VirtualLoop, settle, stack_of
 
 T = TypeVar("T")
 _ATTEMPTS_MAX: Final = 30
@@ -106,16 +106,14 @@ class SimConnection:
             self._loop.problems.append(f"{where} {type(error).__name__}: {error}\n{stack_of(error)}")
             error = ConnectionLostError("internal error")
         result = None if error is not None else done.result()
-        self._loop.call_at_us(self._loop.now_us + _WIRE_US, _settle, answer, error, result, context=_NOWHERE)
+        self._loop.call_at_us(self._loop.now_us + _WIRE_US, settle, answer, error, result, context=_NOWHERE)
 
     def _reset(self) -> None:
         self.broken = True
         answer = self._waiting
         if answer is not None:
             error = ConnectionLostError("connection reset")
-            self._loop.call_at_us(
-                self._loop.now_us + _WIRE_US, _settle, answer, error, None, context=_NOWHERE
-            )
+            self._loop.call_at_us(self._loop.now_us + _WIRE_US, settle, answer, error, None, context=_NOWHERE)
 
     def _time_out(self, answer: asyncio.Future[Any]) -> None:
         if not answer.done():
@@ -126,15 +124,6 @@ class SimConnection:
         assert self._session is not None
         self._session.cancel()
         self._incarnation.spawn(self._session.close())
-
-
-def _settle(answer: asyncio.Future[Any], error: BaseException | None, result: Any) -> None:
-    if answer.done():
-        return
-    if error is not None:
-        answer.set_exception(error)
-    else:
-        answer.set_result(result)
 
 
 class Client:

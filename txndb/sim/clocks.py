@@ -53,7 +53,10 @@ class SimClock:
     def monotonic_us(self) -> int:
         return self._boot_us + int(self._loop.now_us * self._rate)
 
-    def error_us(self) -> int:
+    def leave_host(self) -> None:
+        """This clock is its own in any case."""
+
+    def error_us(self, off_host: bool = False) -> int:
         return self._options.error_bound_us
 
     def step_within_bound(self, rng: Random) -> int:

@@ -380,3 +380,13 @@ def stack_of(error: BaseException) -> str:
         lines.append(f"  {code.co_filename.rpartition('txndb/')[2]}:{trace.tb_lineno} {code.co_name}")
         trace = trace.tb_next
     return "\n".join(lines[-12:])
+
+
+def settle(answer: asyncio.Future[Any], error: BaseException | None, result: Any) -> None:
+    """Give a future its outcome unless it has one (its waiter may have been cancelled)."""
+    if answer.done():
+        return
+    if error is not None:
+        answer.set_exception(error)
+    else:
+        answer.set_result(result)

@@ -30,7 +30,7 @@ import msgspec
 from txndb.cluster.body import Receiver
 from txndb.errors import TxndbError, UnavailableError
 from txndb.ids import NodeId
-from txndb.sim.loop import Incarnation, VirtualLoop, stack_of
+from txndb.sim.loop import Incarnation, VirtualLoop, settle, stack_of
 from txndb.sim.trace import Trace
 
 Link = tuple[int, int]
@@ -403,7 +403,7 @@ class SimTransport:
         if network.is_blocked(self.machine, caller.machine):
             return
         delay = network.delay_us(self.machine, caller.machine)
-        network.later(delay, _settle, answer, error, b"" if error is not None else done.result())
+        network.later(delay, settle, answer, error, b"" if error is not None else done.result())
 
     def accept_snapshot(
         self, sender: SimTransport, header: bytes, stream: SnapshotStream, answer: asyncio.Future[bytes]
@@ -479,12 +479,3 @@ def _discard(answer: asyncio.Future[bytes]) -> None:
         answer.cancel()
     elif not answer.cancelled():
         answer.exception()
-
-
-def _settle(answer: asyncio.Future[bytes], error: BaseException | None, result: bytes) -> None:
-    if answer.done():
-        return
-    if error is not None:
-        answer.set_exception(error)
-    else:
-        answer.set_result(result)

@@ -367,25 +367,30 @@ def between(a_us: int, b_us: int) -> Interval:
     return justify_hours(Interval(0, 0, a_us - b_us))
 
 
+def _carried(large: int, small: int, unit: int) -> tuple[int, int]:
+    """Move whole units of the small field into the large one; both have one sign after it."""
+    whole = _truncated(small, unit) // unit
+    return _same_sign(large + whole, small - whole * unit, unit)
+
+
+def _same_sign(large: int, small: int, unit: int) -> tuple[int, int]:
+    """Lend or borrow one unit so that the small field, less than a unit, has the large one's sign."""
+    if large > 0 and small < 0:
+        return large - 1, small + unit
+    if large < 0 and small > 0:
+        return large + 1, small - unit
+    return large, small
+
+
 def justify_hours(value: Interval) -> Interval:
     """Move whole 24-hour spans into days, one sign for both."""
-    whole = _truncated(value.microseconds, DAY_US) // DAY_US
-    days, micros = value.days + whole, value.microseconds - whole * DAY_US
-    if days > 0 and micros < 0:
-        days, micros = days - 1, micros + DAY_US
-    elif days < 0 and micros > 0:
-        days, micros = days + 1, micros - DAY_US
+    days, micros = _carried(value.days, value.microseconds, DAY_US)
     return make(value.months, days, micros)
 
 
 def justify_days(value: Interval) -> Interval:
     """Move whole 30-day spans into months, one sign for both."""
-    whole = _truncated(value.days, MONTH_DAYS) // MONTH_DAYS
-    months, days = value.months + whole, value.days - whole * MONTH_DAYS
-    if months > 0 and days < 0:
-        months, days = months - 1, days + MONTH_DAYS
-    elif months < 0 and days > 0:
-        months, days = months + 1, days - MONTH_DAYS
+    months, days = _carried(value.months, value.days, MONTH_DAYS)
     return make(months, days, value.microseconds)
 
 
@@ -397,10 +402,7 @@ def justify_interval(value: Interval) -> Interval:
         months, days = months - 1, days + MONTH_DAYS
     elif months < 0 and (days > 0 or (days == 0 and micros > 0)):
         months, days = months + 1, days - MONTH_DAYS
-    if days > 0 and micros < 0:
-        days, micros = days - 1, micros + DAY_US
-    elif days < 0 and micros > 0:
-        days, micros = days + 1, micros - DAY_US
+    days, micros = _same_sign(days, micros, DAY_US)
     return make(months, days, micros)
 
 
