@@ -45,6 +45,8 @@ REPLICATION_FACTOR: Final = 3
 LOCK_WAITERS_MAX: Final = 10_000
 REQUEST_BYTES_MAX: Final = 64 * 1024 * 1024
 SCAN_PAGE_ROWS_MAX: Final = 4096
+GET_KEYS_MAX: Final = 1024
+"""Keys locked or read by one request: a bulk load's go in several, so that no step outlasts a heartbeat."""
 SCAN_PAGE_BYTES_MAX: Final = 1024 * 1024
 GC_TTL_US: Final = 4 * 3600 * 1_000_000
 GC_EVERY_US: Final = 60_000_000

@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from txndb.errors import LimitError, RetryError, UnavailableError
 from txndb.ids import Timestamp, Token, make_attempt_id
-from txndb.limits import TRANSACTION_BYTES_MAX
+from txndb.limits import GET_KEYS_MAX, TRANSACTION_BYTES_MAX
 from txndb.ranges import api
 from txndb.ranges.descriptor import RangeDescriptor
 from txndb.txn.api import KeyValue, Lock, Predicate
@@ -274,8 +274,15 @@ class Transaction(Reads):
     async def _lock_points(
         self, keys: list[bytes], lock: Lock, values: dict[bytes, bytes | None] | None
     ) -> None:
+        """Page by page: one request for all keys of a bulk load would keep its leaseholder from its heartbeats."""
         deadline_us = self._sender.deadline_us()
-        todo = list(dict.fromkeys(keys))
+        wanted = list(dict.fromkeys(keys))
+        for first in range(0, len(wanted), GET_KEYS_MAX):
+            await self._lock_page(wanted[first : first + GET_KEYS_MAX], lock, values, deadline_us)
+
+    async def _lock_page(
+        self, todo: list[bytes], lock: Lock, values: dict[bytes, bytes | None] | None, deadline_us: int
+    ) -> None:
         while todo:
             groups = await self.by_range(todo, deadline_us)
             todo = []
@@ -435,8 +442,8 @@ class Transaction(Reads):
             groups = await self.by_token(todo, deadline_us)
             todo = []
             for _, token, spans in groups:
-                key = spans[0][0]
-                response = await self._sender.send(key, api.Check(self.meta, token, key), deadline_us)
+                request = api.Validate(self.meta, token, spans, Timestamp(0))
+                response = await self._sender.send(spans[0][0], request, deadline_us)
                 if isinstance(response, api.Moved):
                     todo += [(start, end, token) for start, end in spans]
                 elif not isinstance(response, api.Ok):
