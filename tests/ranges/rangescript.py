@@ -64,7 +64,10 @@ class VirtualTime:
     def monotonic_us(self) -> int:
         return self.now_us
 
-    def error_us(self) -> int:
+    def leave_host(self) -> None:
+        """This clock is its own in any case."""
+
+    def error_us(self, off_host: bool = False) -> int:
         return self.own_error_us
 
 
@@ -354,7 +357,8 @@ class RangeScript:
 
     def _do_check(self, command: Command) -> None:
         name, txn, _ = self._txn(command)
-        self._send(api.Check(txn, self.spans[name][0][2], self.at.state.descriptor.start))
+        spans: list[api.Span] = [(start, end) for start, end, _ in self.spans[name]]
+        self._send(api.Validate(txn, self.spans[name][0][2], spans, Timestamp(0)))
 
     def _do_splitat(self, command: Command) -> None:
         self._send(api.SplitAt(command.args[0].encode(), RangeId(int(command.args[1]))))

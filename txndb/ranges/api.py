@@ -100,7 +100,8 @@ class Prepare(msgspec.Struct, frozen=True, array_like=True, tag=6):
 
 
 class Validate(msgspec.Struct, frozen=True, array_like=True, tag=7):
-    """All of `locks` still held under `token`? Then `read_ts` is raised to `at`, the final c (rule M4)."""
+    """All of `locks` still held under `token`? Then `read_ts` is raised to `at`, the final c (rule M4); 0 only asks
+    (rule K4)."""
 
     txn: TxnMeta
     token: bytes
@@ -174,14 +175,6 @@ class AddReplica(msgspec.Struct, frozen=True, array_like=True, tag=16):
     node: NodeId
 
 
-class Check(msgspec.Struct, frozen=True, array_like=True, tag=17):
-    """Is the entry with this token still there (rule K4)? `key` only routes."""
-
-    txn: TxnMeta
-    token: bytes
-    key: bytes
-
-
 Request = (
     Get
     | Scan
@@ -199,7 +192,6 @@ Request = (
     | Describe
     | TransferLease
     | AddReplica
-    | Check
 )
 
 

@@ -284,13 +284,6 @@ class Commits(Reads):
                 self._end_entry(entry)
         return api.Ok()
 
-    def _on_check(self, request: api.Check, handle: Handle) -> api.Response | None:
-        moved = self._moved([request.key])
-        if moved is not None:
-            return moved
-        entry = self.locks.find(request.txn.attempt, request.token)
-        return api.Ok() if entry is not None else api.Wounded("its locks were lost", request.key)
-
     def _on_describe(self, request: api.Describe, handle: Handle) -> api.Response | None:
         descriptor = self.state.descriptor
         if not descriptor.contains(request.key):

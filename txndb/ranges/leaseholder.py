@@ -62,7 +62,6 @@ class Leaseholder(Commits):
             api.Release: self._on_release,
             api.SplitAt: self._on_split_at,
             api.Describe: self._on_describe,
-            api.Check: self._on_check,
         }
 
     # -- beginning and end of a term -----------------------------------------------------------------------
