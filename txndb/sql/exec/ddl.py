@@ -245,34 +245,42 @@ async def collect_garbage(kv: KV, chunks_max: int = 0) -> int:
     `chunks_max` bounds the work (0: all).
     """
     deleted = chunks = 0
+    row_key = start = b""
     while not chunks_max or chunks < chunks_max:
-        snapshot = kv.snapshot()
-        found: list[bytes] = []
-        async for batch in snapshot.scan(*garbage_span(), limit=1):
-            found += [key for key, _ in batch]
-        if not found:
-            return deleted
-        deleted += await _collect_one(kv, found[0])
+        if not start:
+            snapshot = kv.snapshot()
+            found: list[bytes] = []
+            async for batch in snapshot.scan(*garbage_span(), limit=1):
+                found += [key for key, _ in batch]
+            if not found:
+                return deleted
+            row_key = found[0]
+            start = index_prefix(*parse_garbage_key(row_key))
+        keys = await _collect_chunk(kv, row_key, start)
+        deleted += len(keys)
+        # each chunk goes on behind the last one: from the beginning it would read every tombstone left so far
+        start = keys[-1] if len(keys) == GARBAGE_CHUNK_KEYS else b""
         chunks += 1
     return deleted
 
 
-async def _collect_one(kv: KV, row_key: bytes) -> int:
-    start = index_prefix(*parse_garbage_key(row_key))
+async def _collect_chunk(kv: KV, row_key: bytes, start: bytes) -> list[bytes]:
+    """Delete a chunk of what `row_key` names, from `start` on, and the garbage row after the last; the keys."""
     txn = kv.begin()
     try:
         keys: list[bytes] = []
-        async for batch in txn.scan(start, prefix_end(start), limit=GARBAGE_CHUNK_KEYS):
+        end = prefix_end(index_prefix(*parse_garbage_key(row_key)))
+        async for batch in txn.scan(start, end, limit=GARBAGE_CHUNK_KEYS):
             keys += [key for key, _ in batch]
         for key in keys:
             txn.delete(key)
         if len(keys) < GARBAGE_CHUNK_KEYS:
             txn.delete(row_key)
         await txn.commit()
-        return len(keys)
+        return keys
     except RetryError:
         await txn.rollback()
-        return 0
+        return []
     except BaseException:
         await txn.rollback()
         raise
