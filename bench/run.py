@@ -135,10 +135,9 @@ def failover_row(seconds: float) -> tuple[str, str, str, str]:
 
 def embedded_row(seconds: float) -> tuple[str, str, str, str]:
     """Inserts into a database in this process."""
-    connection = connect()
+    connection = connect(autocommit=True)
     cursor = connection.cursor()
     cursor.execute("CREATE TABLE bench_insert (id BIGINT PRIMARY KEY, value TEXT NOT NULL)")
-    connection.autocommit = True
     count, began_s = 0, time.perf_counter()
     while time.perf_counter() - began_s < seconds:
         cursor.execute("INSERT INTO bench_insert VALUES (%s, %s)", (count, "v" * 100))
