@@ -28,19 +28,25 @@ class TimeSource(Protocol):
     def monotonic_us(self) -> int:
         """Microseconds of a clock that never steps and counts while suspended. Read fresh, never cached."""
 
-    def error_us(self) -> int:
-        """This node's own bound on its clock's error, in microseconds (0 where all members share one clock)."""
+    def error_us(self, off_host: bool = False) -> int:
+        """This node's own bound on its clock's error, in microseconds (0 where all members share one clock); with
+        `off_host` what it would be if they did not."""
+
+    def leave_host(self) -> None:
+        """Members on other hosts exist: stop claiming a shared clock."""
 
 
 class Clock:
     """One node's HLC with the cluster-wide error bound E.
 
-    `error_bound_us` is E: a replicated setting, raised before a second host joins (rule T1).
+    `error_bound_us` is E: a replicated setting, raised before a second host joins (rule T1). While it is being raised
+    `latest_bound_us` may still be the old, smaller one: timestamps used are bounded by it, waits by E.
     """
 
     def __init__(self, source: TimeSource, error_bound_us: int = 0) -> None:
         self.source = source
         self.error_bound_us = error_bound_us
+        self.latest_bound_us = error_bound_us
         self._last = Timestamp(0)
 
     def now(self) -> Timestamp:
@@ -57,7 +63,7 @@ class Clock:
 
     def latest(self) -> Timestamp:
         """The highest value true time may have now."""
-        return Timestamp((self.source.wall_us() + self.error_bound_us) << LOGICAL_BITS | LOGICAL_MASK)
+        return Timestamp((self.source.wall_us() + self.latest_bound_us) << LOGICAL_BITS | LOGICAL_MASK)
 
     def earliest(self) -> Timestamp:
         """The lowest value true time may have now."""
@@ -66,8 +72,10 @@ class Clock:
     def interval(self) -> tuple[Timestamp, Timestamp]:
         """`(earliest, latest)` of one reading of the node's clock."""
         wall = self.source.wall_us()
-        e = self.error_bound_us
-        return Timestamp((wall - e) << LOGICAL_BITS), Timestamp((wall + e) << LOGICAL_BITS | LOGICAL_MASK)
+        return (
+            Timestamp((wall - self.error_bound_us) << LOGICAL_BITS),
+            Timestamp((wall + self.latest_bound_us) << LOGICAL_BITS | LOGICAL_MASK),
+        )
 
     def within_bound(self) -> bool:
         """Whether the node's own error is within E; a node that is not must stop serving (rule T1)."""
@@ -83,4 +91,4 @@ class Clock:
         """Microseconds until `latest()` reaches `timestamp`, 0 if it has: rule T2's wait before using it."""
         if timestamp <= self.latest():
             return 0
-        return (timestamp >> LOGICAL_BITS) - self.error_bound_us - self.source.wall_us()
+        return (timestamp >> LOGICAL_BITS) - self.latest_bound_us - self.source.wall_us()

@@ -22,6 +22,7 @@ class Identity(msgspec.Struct, frozen=True, array_like=True):
     node: NodeId
     incarnation: int
     error_bound_us: int
+    latest_bound_us: int
 
 
 _encode = msgspec.msgpack.Encoder().encode

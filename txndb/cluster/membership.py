@@ -11,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 
+from txndb.cluster.clockbound import ClockBound
 from txndb.cluster.messages import JoinRequest, JoinResponse, Member, Members
 from txndb.encoding.keys import SYSTEM
 from txndb.errors import RetryError, StoreError
@@ -39,7 +40,10 @@ class MembershipHost(Protocol):
 
     node: NodeId
     cluster_id: bytes
-    error_bound_us: int
+
+    @property
+    def bounds_us(self) -> tuple[int, int]:
+        """(E for `earliest`, E for `latest`)."""
 
     def send_members(self, to: NodeId, message: Members) -> None:
         """Tell a peer what is known."""
@@ -85,7 +89,7 @@ class Membership:
             if node != self._host.node:
                 self.tell(node)
 
-    async def admit(self, kv: KV, payload: bytes) -> bytes:
+    async def admit(self, kv: KV, clock_bound: ClockBound, payload: bytes) -> bytes:
         """Answer a join request (a unary call). Raises `StoreError` for another cluster or protocol."""
         request = _decode_join(payload)
         host = self._host
@@ -97,12 +101,15 @@ class Membership:
             raise StoreError(
                 f"the data directory belongs to cluster {request.cluster_id.hex()}, this is {host.cluster_id.hex()}"
             )
+        await clock_bound.admit(request.host_id, request.error_us)
         node = request.node or NodeId(await take_number(kv, NEXT_NODE_KEY, 2))
-        member = Member(node, request.incarnation, request.address, request.sql_address, request.locality)
+        member = Member(
+            node, request.incarnation, request.address, request.sql_address, request.locality, request.host_id
+        )
         self.merge([member])
         await self.write_row(kv, member)
         return _encode(
-            JoinResponse(host.cluster_id, node, host.error_bound_us, self.snapshot(), host.descriptors())
+            JoinResponse(host.cluster_id, node, *host.bounds_us, self.snapshot(), host.descriptors())
         )
 
     @staticmethod

@@ -68,6 +68,7 @@ class Member(msgspec.Struct, frozen=True, array_like=True, gc=False):
     address: str
     sql_address: str = ""
     locality: str = ""
+    host_id: str = ""
 
 
 class Members(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
@@ -124,6 +125,9 @@ class JoinRequest(msgspec.Struct, frozen=True, array_like=True):
     address: str
     sql_address: str
     locality: str
+    host_id: str
+    error_us: int
+    """What the node's own source says its clock may be off by."""
 
 
 class JoinResponse(msgspec.Struct, frozen=True, array_like=True):
@@ -132,5 +136,6 @@ class JoinResponse(msgspec.Struct, frozen=True, array_like=True):
     cluster_id: bytes
     node: NodeId
     error_bound_us: int
+    latest_bound_us: int
     members: list[Member]
     descriptors: list[RangeDescriptor]

@@ -23,6 +23,7 @@ import msgspec
 from txndb.clock import Clock
 from txndb.cluster.body import Body
 from txndb.cluster.calls import Calls
+from txndb.cluster.clockbound import BOUND_MAX_US, ClockBound
 from txndb.cluster.identity import Identity, load_identity, load_members, save_identity, save_members
 from txndb.cluster.membership import PROTOCOL_VERSION, Membership, decode_join_response, encode_join
 from txndb.cluster.messages import (
@@ -74,7 +75,8 @@ class Node:
         self.node = NodeId(0)
         self.incarnation = 0
         self.cluster_id = b""
-        self.error_bound_us = options.error_bound_us
+        self.clock_bound = ClockBound(self)
+        self._identity: Identity | None = None
         self.clock = Clock(body.time, options.error_bound_us)
         self.engine = body.open_engine()
         self.calls = Calls(body.transport, body.time)
@@ -131,7 +133,11 @@ class Node:
         self.node, self.cluster_id = identity.node, identity.cluster_id
         self.incarnation = identity.incarnation
         self.calls.begin(identity.incarnation)
-        self.error_bound_us = self.clock.error_bound_us = identity.error_bound_us
+        self._identity = identity
+        self.clock.error_bound_us, self.clock.latest_bound_us = (
+            identity.error_bound_us,
+            identity.latest_bound_us,
+        )
         self._store = Store(
             body,
             self,
@@ -166,7 +172,7 @@ class Node:
             for member in load_members(self.engine):
                 self.membership.members[member.node] = member
         self.body.transport.start(self.node, self.incarnation, self.cluster_id, self)
-        me = Member(self.node, self.incarnation, advertise, "", self._locality())
+        me = Member(self.node, self.incarnation, advertise, "", self._locality(), self.options.host_id)
         self.membership.merge([me])
         self.on_members(self.membership.snapshot())
         for descriptor in self.store.descriptors():
@@ -186,7 +192,10 @@ class Node:
 
     async def _bootstrap(self) -> None:
         """Give birth to a cluster: node 1, and range 1 over the whole key space."""
-        identity = Identity(self._random_bytes(16), self._random_bytes(16), NodeId(1), 0, self.error_bound_us)
+        bound_us = max(self.options.error_bound_us, self.body.time.error_us())
+        if bound_us > BOUND_MAX_US:
+            raise StoreError("the node's clock cannot be bounded", hint="See --clock.")
+        identity = Identity(self._random_bytes(16), self._random_bytes(16), NodeId(1), 0, bound_us, bound_us)
         replica = make_replica_id(NodeId(1), 1)
         birth = WriteBatch()
         birth_batch(
@@ -197,7 +206,7 @@ class Node:
 
     async def _join(self, addresses: list[str]) -> None:
         """Ask any of the addresses for an identity, until one answers or the bound is over."""
-        request = JoinRequest(PROTOCOL_VERSION, b"", NodeId(0), 1, self._address, "", self._locality())
+        request = self._join_request(NodeId(0), 1)
         deadline_us = self.body.time.monotonic_us() + START_TIMEOUT_US
         while True:
             for address in addresses:
@@ -209,9 +218,9 @@ class Node:
                     self.body.event(f"cannot join through {address} yet: {error.message}")
                     continue
                 response = decode_join_response(payload)
-                self.error_bound_us = response.error_bound_us
                 store_id = self._random_bytes(16)
-                identity = Identity(store_id, response.cluster_id, response.node, 0, response.error_bound_us)
+                bounds = (response.error_bound_us, response.latest_bound_us)
+                identity = Identity(store_id, response.cluster_id, response.node, 0, *bounds)
                 await self._take_identity(identity, fresh=True)
                 for member in response.members:
                     self.membership.members[member.node] = member
@@ -236,10 +245,24 @@ class Node:
                 )
             return
 
+    def _join_request(self, node: NodeId, incarnation: int) -> JoinRequest:
+        host_id, error_us = self.options.host_id, self.body.time.error_us()
+        locality = self._locality()
+        return JoinRequest(
+            PROTOCOL_VERSION,
+            self.cluster_id,
+            node,
+            incarnation,
+            self._address,
+            "",
+            locality,
+            host_id,
+            error_us,
+        )
+
     async def _announce(self, addresses: list[str]) -> None:
         """Be known again as a member, and learn who else is one; in the background, for all may be restarting."""
-        me = (self.node, self.incarnation, self._address, "", self._locality())
-        request = encode_join(JoinRequest(PROTOCOL_VERSION, self.cluster_id, *me))
+        request = encode_join(self._join_request(self.node, self.incarnation))
         while True:
             for address in addresses:
                 try:
@@ -383,6 +406,31 @@ class Node:
         replica.raft.report_snapshot(to, taken, outgoing.index)
         self.store.mark(replica)
 
+    # -- what the clock bound needs (`BoundHost`) ----------------------------------------------------------
+
+    @property
+    def bounds_us(self) -> tuple[int, int]:
+        return self.clock.error_bound_us, self.clock.latest_bound_us
+
+    async def set_bounds(self, earliest_us: int, latest_us: int, *, off_host: bool) -> None:
+        identity = self._identity
+        if identity is None:
+            raise UnavailableError("the node has not started yet")
+        self._identity = msgspec.structs.replace(
+            identity, error_bound_us=earliest_us, latest_bound_us=latest_us
+        )
+        save_identity(self.engine, self._identity)
+        self.clock.error_bound_us = (
+            earliest_us  # waiting longer is safe at once, using more only when it is durable
+        )
+        await self.body.engine_io.run(self.engine.sync)
+        self.clock.latest_bound_us = latest_us
+        if off_host:
+            self.body.time.leave_host()
+
+    def all_members(self) -> list[Member]:
+        return self.membership.snapshot()
+
     # -- what membership needs (`MembershipHost`) ----------------------------------------------------------
 
     def send_session(self, to: NodeId, payload: bytes) -> None:
@@ -467,7 +515,9 @@ class Node:
     async def on_call(self, method: str, payload: bytes) -> bytes:
         """A unary call: join, admin, debug. Raises `ProtocolError` for an unknown method."""
         if method == "join":
-            return await self.membership.admit(self, payload)
+            return await self.membership.admit(self, self.clock_bound, payload)
+        if method == "clock-bound":
+            return await self.clock_bound.on_call(payload)
         if method == "cluster-id":
             return self.cluster_id
         if method == "debug.checksums":

@@ -8,9 +8,8 @@ Three sources of the error (design §3, rule T1):
 member
   on another host is admitted, and from then on it is `kernel`.
 
-Invariants: 1. `monotonic_us` never steps and counts suspended time. 2. A source never reports less than the error
-it can
-vouch for: not knowing is `UNBOUNDED_US`, never zero.
+Invariants: 1. `monotonic_us` never steps and counts suspended time. 2. A source never reports less than the error it
+can vouch for: not knowing is `UNBOUNDED_US`, never zero.
 
 It does not compare itself with E: `Clock.within_bound` does. Driven by the clock of one node.
 """
@@ -84,6 +83,8 @@ class SystemTime:
     def __init__(self, fixed_us: int | None, kernel: KernelClock | None) -> None:
         self._fixed_us = fixed_us
         self._kernel = kernel
+        self._shares_host = False
+        """Whether the fixed error holds only while all members share one clock."""
 
     def wall_us(self) -> int:
         return time.time_ns() // 1000
@@ -91,8 +92,8 @@ class SystemTime:
     def monotonic_us(self) -> int:
         return time.clock_gettime_ns(_MONOTONIC) // 1000
 
-    def error_us(self) -> int:
-        if self._fixed_us is not None:
+    def error_us(self, off_host: bool = False) -> int:
+        if self._fixed_us is not None and not (off_host and self._shares_host):
             return self._fixed_us
         return self._kernel.error_us() if self._kernel is not None else UNBOUNDED_US
 
@@ -105,6 +106,7 @@ class AutoTime(SystemTime):
 
     def __init__(self) -> None:
         super().__init__(0, KernelClock())
+        self._shares_host = True
 
     def leave_host(self) -> None:
         self._fixed_us = None
