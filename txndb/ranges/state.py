@@ -158,7 +158,7 @@ class RangeState:
         """Bytes applied since the size was last looked at (for splits by size)."""
         self._canaries = canaries
         self._fresh_outcomes: dict[bytes, OutcomeRecord] = {}
-        """Outcomes in the batch that is being built; the engine does not show them yet."""
+        """By key, outcomes in the batch that is being built; the engine does not show them yet."""
         prefix = keys.prepare_prefix(self.range_id)
         for _, value in engine.iterate(prefix, keys.prefix_end(prefix)):
             record = _decode_prepare(value)
@@ -224,6 +224,9 @@ class RangeState:
                     self._write_out(batch, entry.index - 1)
                     batch = WriteBatch()
                 effects.append(self._apply_command(batch, entry, command))
+                if isinstance(command, OutcomeGcCommand):  # what it collects is not there for the next entry
+                    self._write_out(batch, entry.index)
+                    batch = WriteBatch()
         self._write_out(batch, self.applied_index)
         return effects
 
@@ -269,10 +272,11 @@ class RangeState:
 
     def outcome(self, attempt: AttemptId, anchor: bytes) -> OutcomeRecord | None:
         """The recorded outcome of an attempt anchored here."""
-        fresh = self._fresh_outcomes.get(attempt)
+        key = keys.outcome_key(anchor, attempt)
+        fresh = self._fresh_outcomes.get(key)
         if fresh is not None:
             return fresh
-        value = self.engine.get(keys.outcome_key(anchor, attempt))
+        value = self.engine.get(key)
         return None if value is None else _decode_outcome(value)
 
     def too_old(self, attempt: AttemptId) -> bool:
@@ -282,8 +286,9 @@ class RangeState:
     def _put_outcome(
         self, batch: WriteBatch, attempt: AttemptId, anchor: bytes, record: OutcomeRecord
     ) -> None:
-        batch.put(keys.outcome_key(anchor, attempt), _encode(record))
-        self._fresh_outcomes[attempt] = record
+        key = keys.outcome_key(anchor, attempt)
+        batch.put(key, _encode(record))
+        self._fresh_outcomes[key] = record
 
     def _drop_prepare(self, batch: WriteBatch, attempt: AttemptId) -> PrepareRecord | None:
         record = self.prepares.pop(attempt, None)
