@@ -1,8 +1,9 @@
-"""E, the cluster-wide bound on clock error: kept by every member, raised in two phases before a clock that needs it joins.
+"""E, the cluster-wide bound on clock error: kept by every member, raised in two phases before a clock that needs it.
 
 Rule T1. While all members share one host's clock E may be zero. Before a node on another host is admitted – or one
-whose own source vouches for less – the admitting member asks every member for its error away from the shared clock, and
-raises E above all of them. In between, members must be safe with each other, so the two sides of E are raised one after the other:
+whose own source vouches for less – the admitting member asks every member for its error away from the shared clock,
+and raises E above all of them. In between members must be safe with each other, so the two sides of E are raised one
+after the other:
 
 1. everyone widens `earliest` (commit wait, a new leader's floor): harmless where others still use the old E;
 2. when all have, everyone may widen `latest` (the timestamps it uses).
