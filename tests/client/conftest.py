@@ -2,56 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from txndb.client import Connection, connect
 
-POSTGRES_BIN = Path("/usr/lib/postgresql/15/bin")
-BOUND_S = 60
-
 Connect = Callable[..., Connection]
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """A throw-away PostgreSQL: the driver must speak the protocol as the original does."""
-    if not (POSTGRES_BIN / "initdb").exists():
-        pytest.skip("PostgreSQL 15 is not installed")
-    home = Path(tempfile.mkdtemp(prefix="txndb-postgres-"))  # below a path that another user may enter
-    user = "postgres" if os.geteuid() == 0 else None  # the server refuses to run as root
-    if user is not None:
-        owner = pwd.getpwnam(user)
-        os.chown(home, owner.pw_uid, owner.pw_gid)
-    data = home / "data"
-
-    def run(*command: str | Path) -> None:
-        null = subprocess.DEVNULL
-        subprocess.run(command, check=True, user=user, cwd=home, timeout=BOUND_S, stdout=null, stderr=null)
-
-    run(POSTGRES_BIN / "initdb", "-D", data, "-A", "trust", "-U", "root", "-N", "--locale=C.UTF-8")
-    port = free_port()
-    options = f"-F -p {port} -k {home} -c listen_addresses=127.0.0.1"
-    run(POSTGRES_BIN / "pg_ctl", "-D", data, "-w", "-o", options, "start")
-    yield f"postgresql://root@127.0.0.1:{port}/postgres"
-    run(POSTGRES_BIN / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
-    shutil.rmtree(home)
 
 
 @pytest.fixture(scope="session")

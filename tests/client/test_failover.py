@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 import txndb.client as driver
-from tests.client.conftest import free_port
+from tests.conftest import free_port
 from tests.pgwire.serving import Serving, serving
 from txndb.errors import RetryError
 

@@ -9,9 +9,8 @@ Arguments are parted by ` ; `; each is a type and a literal, `unknown` is an unt
 operator has one argument; ␤ is a newline. An aggregate's argument has one literal a row. The answer is the result's
 type and text (`NULL` for NULL), or `error SQLSTATE: message`.
 
-`evaluate` computes a line's answer with txndb, `Case.sql` is the same expression for PostgreSQL. Set
-TXNDB_POSTGRES_DSN to let the tests ask a live PostgreSQL 15 for every answer; TXNDB_REWRITE_GOLDEN=1 in addition
-rewrites the tables.
+`evaluate` computes a line's answer with txndb, `Case.sql` is the same expression for PostgreSQL. Where
+PostgreSQL 15 is installed the tests ask it for every answer; TXNDB_REWRITE_GOLDEN=1 rewrites the tables from it.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ import pytest
 from tests.sql.types.cases import Case, evaluate, parse_case
 
 TABLES = Path(__file__).parent / "tables"
-DSN = os.environ.get("TXNDB_POSTGRES_DSN", "")
 REWRITE = os.environ.get("TXNDB_REWRITE_GOLDEN") == "1"
 
 
@@ -20,11 +19,11 @@ def _zone_of(text: str) -> str:
     return first.removeprefix("# zone ") if first.startswith("# zone ") else "UTC"
 
 
-def _postgres_answers(cases: list[Case], zone: str) -> list[str]:
+def _postgres_answers(url: str, cases: list[Case], zone: str) -> list[str]:
     import psycopg
 
     answers = []
-    with psycopg.connect(DSN, autocommit=True) as connection:
+    with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("select set_config('TimeZone', %s, false)", [zone])
         for case in cases:
             answers.append(_postgres_answer(connection, case))
@@ -47,14 +46,15 @@ def _postgres_answer(connection: object, case: Case) -> str:
 
 
 @pytest.mark.parametrize("table", sorted(path.name for path in TABLES.glob("*.txt")))
-def test_table(table: str) -> None:
+def test_table(table: str, request: pytest.FixtureRequest) -> None:
     text = (TABLES / table).read_text()
     zone = _zone_of(text)
     lines = text.splitlines()
     where = [n for n, line in enumerate(lines) if line.strip() and not line.startswith("#")]
     cases = [parse_case(lines[n].partition(" -> ")[0]) for n in where]
-    if DSN and REWRITE:
-        for n, answer in zip(where, _postgres_answers(cases, zone), strict=True):
+    if REWRITE:
+        url = request.getfixturevalue("postgres_url")
+        for n, answer in zip(where, _postgres_answers(url, cases, zone), strict=True):
             lines[n] = lines[n].partition(" -> ")[0] + " -> " + answer.replace("\n", "\\n")
         (TABLES / table).write_text("\n".join(lines) + "\n")
     wrong = []
@@ -66,11 +66,11 @@ def test_table(table: str) -> None:
     assert not wrong, "\n".join([f"{len(wrong)} of {len(cases)} differ", *wrong])
 
 
-@pytest.mark.skipif(not DSN, reason="TXNDB_POSTGRES_DSN names no PostgreSQL 15 to compare with")
 @pytest.mark.parametrize("table", sorted(path.name for path in TABLES.glob("*.txt")))
-def test_tables_are_postgres(table: str) -> None:
+def test_tables_are_postgres(table: str, postgres_url: str) -> None:
     text = (TABLES / table).read_text()
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    answers = _postgres_answers([parse_case(line.partition(" -> ")[0]) for line in lines], _zone_of(text))
+    cases = [parse_case(line.partition(" -> ")[0]) for line in lines]
+    answers = _postgres_answers(postgres_url, cases, _zone_of(text))
     for line, answer in zip(lines, answers, strict=True):
         assert line.partition(" -> ")[2] == answer.replace("\n", "\\n"), line
