@@ -134,7 +134,7 @@ class Leaseholder(Commits):
         if self.frozen:
             return api.NotLeaseholder(self.state.range_id, self.host.leader_hint())  # type: ignore[arg-type]
         if not self.serving or not self.clock.within_bound():  # L1; T1: with such a clock nothing is served
-            self._until_serving.append((handle, request))
+            self._until_lease(handle, request)
             return None
         try:
             response = self._handlers[type(request)](request, handle)
@@ -150,7 +150,7 @@ class Leaseholder(Commits):
         if not self.host.lease_valid() and "L2" not in self._canaries:
             # L2: checked after the last effect. The lease may come back by an acknowledgement under way; if not, the
             # leader steps down and everyone parked is answered.
-            self._until_serving.append((handle, request))
+            self._until_lease(handle, request)
             return None
         return response
 

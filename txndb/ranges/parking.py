@@ -24,6 +24,7 @@ from txndb.ranges.locks import EntryState, LockEntry, LockTable
 from txndb.ranges.state import RangeState
 
 NEWEST = Timestamp((1 << 63) - 1)
+LEASE_POLL_US = 50_000
 
 Handle = Any
 """Whom to answer; opaque to this module."""
@@ -123,6 +124,12 @@ class Parking(abc.ABC):
         if self.serving and self._until_serving and self.host.lease_valid():
             self._redispatch(self._take(self._until_serving))
 
+    def _until_lease(self, handle: Handle, request: api.Request) -> None:
+        """Park a request until this leaseholder may answer; looked at again even if nothing else happens here."""
+        self._until_serving.append((handle, request))
+        if self.serving:
+            self._arm(LEASE_POLL_US)
+
     def on_time(self) -> None:
         """Time passed: commit waits that are over finish, delayed requests are dispatched again."""
         if not self.serving:
@@ -140,6 +147,10 @@ class Parking(abc.ABC):
         while self._delayed and self._delayed[0][0] <= now:
             ready.append(heapq.heappop(self._delayed)[2])
         self._redispatch(ready)
+        if self._until_serving:
+            self.on_lease()
+        if self._until_serving:
+            self._arm(LEASE_POLL_US)
         # A clock that runs slower than the loop's has not arrived yet: what is left is waited for anew.
         if self._commit_waits:
             self.host.wake_in(min(self.clock.wait_us_until_past(wait[0]) for wait in self._commit_waits))
