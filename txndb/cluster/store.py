@@ -518,7 +518,7 @@ class Store:
     def _truncation_point(self, slot: Slot) -> tuple[int, int] | None:
         replica = slot.replica
         state = replica.state
-        if state is None or slot.outstanding is not None:
+        if state is None or slot.installing is not None:
             return None
         index = state.applied_index
         if replica.raft.role is Role.LEADER:
