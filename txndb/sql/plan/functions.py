@@ -136,9 +136,7 @@ def make_function(st: Statement, name: str, args: list[Bound], schema: tuple[str
     found = st.virtual.find_function(name, len(args))
     if found is not None:
         if found.columns:
-            raise FeatureNotSupportedError(
-                f"{name}() returns a set, which is supported in FROM only"
-            )
+            raise FeatureNotSupportedError(f"{name}() returns a set, which is supported in FROM only")
         return _catalog_call(st, name, args, found)
     resolved = types.resolve_function(name, [a.type for a in args])
     coerced = tuple(
