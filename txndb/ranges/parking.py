@@ -128,7 +128,7 @@ class Parking(abc.ABC):
         """Park a request until this leaseholder may answer; looked at again even if nothing else happens here."""
         self._until_serving.append((handle, request))
         if self.serving:
-            self._arm(LEASE_POLL_US)
+            self.host.wake_in(LEASE_POLL_US)
 
     def on_time(self) -> None:
         """Time passed: commit waits that are over finish, delayed requests are dispatched again."""
@@ -150,7 +150,7 @@ class Parking(abc.ABC):
         if self._until_serving:
             self.on_lease()
         if self._until_serving:
-            self._arm(LEASE_POLL_US)
+            self.host.wake_in(LEASE_POLL_US)
         # A clock that runs slower than the loop's has not arrived yet: what is left is waited for anew.
         if self._commit_waits:
             self.host.wake_in(min(self.clock.wait_us_until_past(wait[0]) for wait in self._commit_waits))
