@@ -46,7 +46,7 @@ from txndb.sql.session.parameters import FunctionParameters
 from txndb.sql.session.services import SqlServices
 from txndb.sql.session.settings import Settings
 from txndb.sql.session.source import Source
-from txndb.sql.session.transactions import Block
+from txndb.sql.session.transactions import Block, reading
 from txndb.sql.types.core import SqlType
 from txndb.sql.types.zones import zone_by_name
 
@@ -577,14 +577,9 @@ class SessionCore:
             made.param_types = tuple(t for t in source.param_types if t is not None)
             made.param_oids = tuple(t.oid for t in made.param_types)
             return made
-        own = block is None
-        used = block if block is not None else Block(self.services, explicit=False, read_only=True)
-        try:
+        with reading(self.services, block) as used:
             catalog = await used.current_catalog()
             found = self.executable(catalog, source, used)
-        finally:
-            if own:
-                used.release()
         made.param_types = found.param_types
         made.param_oids = tuple(t.oid for t in found.param_types)
         made.columns = self.columns_of(found)

@@ -17,7 +17,7 @@ from txndb.sql.session.core import QUERIES, Portal, PreparedStatement, SessionCo
 from txndb.sql.session.services import SqlServices
 from txndb.sql.session.settings import Settings
 from txndb.sql.session.source import Source, make_source
-from txndb.sql.session.transactions import Block
+from txndb.sql.session.transactions import Block, reading
 from txndb.sql.session.utility import UtilityStatements
 from txndb.sql.types.core import type_by_oid
 
@@ -205,11 +205,8 @@ async def open_session(
     services: SqlServices, user: str, database: str, options: dict[str, str] | None = None
 ) -> Session:
     """A session for a role and a database; 28000 for an unknown role, 3D000 for an unknown database."""
-    block = Block(services, explicit=False, read_only=True)
-    try:
+    with reading(services, None) as block:
         catalog = await block.current_catalog()
-    finally:
-        block.release()
     if catalog.role(user) is None:
         raise sql_error("28000", f'role "{user}" does not exist')
     found = catalog.database(database)

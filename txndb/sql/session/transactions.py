@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from txndb.errors import InternalError, RetryError, sql_error
@@ -194,3 +196,16 @@ class Block:
         self.catalog = catalog
         self.own_ddl = True
         self.plans.clear()
+
+
+@contextmanager
+def reading(services: SqlServices, block: Block | None) -> Iterator[Block]:
+    """The open transaction, or else a read-only one for as long as a statement looks at the catalogue."""
+    if block is not None:
+        yield block
+        return
+    own = Block(services, explicit=False, read_only=True)
+    try:
+        yield own
+    finally:
+        own.release()

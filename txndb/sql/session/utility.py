@@ -18,7 +18,7 @@ from txndb.sql.session.copy import start_copy
 from txndb.sql.session.core import PreparedStatement, SessionCore
 from txndb.sql.session.settings import display_name
 from txndb.sql.session.source import Source
-from txndb.sql.session.transactions import Block
+from txndb.sql.session.transactions import Block, reading
 
 Handler = Callable[[SessionCore, Any, Source, Sequence[object], Block | None], Awaitable[Result]]
 _TEXT = 25
@@ -312,14 +312,10 @@ async def _alter(
         return await _ddl(session, node, source, p, block)
     if len(splits) != len(node.actions):
         raise FeatureNotSupportedError("SPLIT AT cannot be combined with other actions", position=node.pos)
-    used = block if block is not None else Block(session.services, explicit=False, read_only=True)
-    try:
+    with reading(session.services, block) as used:
         catalog = await used.current_catalog()
         x = session.context_of(used, catalog, p)
         keys = ddl.split_keys(catalog, session.info, session.services.virtual, node, x)
-    finally:
-        if block is None:
-            used.release()
     for key in keys:
         await session.services.admin.split(key)
     return Result("ALTER TABLE" if node.kind == "TABLE" else "ALTER INDEX")
@@ -329,14 +325,10 @@ async def _vacuum(session: SessionCore, node: Any, _s: Source, _p: Any, block: B
     vacuum = isinstance(node, ast.Vacuum)
     if vacuum and session.block is not None:
         raise sql_error("25001", "VACUUM cannot run inside a transaction block")
-    used = block if block is not None else Block(session.services, explicit=False, read_only=True)
-    try:
+    with reading(session.services, block) as used:
         catalog = await used.current_catalog()
         for target in node.targets:
             ddl.find_table(catalog, session.info, target.table)
-    finally:
-        if block is None:
-            used.release()
     if vacuum and block is None:
         await ddl.collect_garbage(session.services.kv)
     return Result("VACUUM" if vacuum else "ANALYZE")
@@ -356,15 +348,11 @@ async def _explain(
         raise FeatureNotSupportedError(
             f"EXPLAIN (FORMAT {options['format']}) is not supported", position=node.pos
         )
-    used = block if block is not None else Block(session.services, explicit=False, read_only=True)
     wrapped = Source(f"EXPLAINED {source.text}", node=inner)
     wrapped.param_types = source.param_types
-    try:
+    with reading(session.services, block) as used:
         catalog = await used.current_catalog()
         found = session.executable(catalog, wrapped, used)
-    finally:
-        if block is None:
-            used.release()
     lines = explain(found.plan)
     if node.analyze or options.get("analyze") in ("on", "true"):
         run = Source(f"EXPLAINED {source.text}", node=inner)
@@ -388,12 +376,8 @@ _RANGES_COLUMNS = (
 async def _show_ranges(
     session: SessionCore, node: ast.ShowRanges, _s: Source, _p: Any, block: Block | None
 ) -> Result:
-    used = block if block is not None else Block(session.services, explicit=False, read_only=True)
-    try:
+    with reading(session.services, block) as used:
         catalog = await used.current_catalog()
-    finally:
-        if block is None:
-            used.release()
     table, start, end = ddl.span_of(catalog, session.info, node.name, node.kind)
     rows: list[tuple[Any, ...]] = []
     for range_id, low, high, leader, replicas in await session.services.admin.ranges(start, end):
@@ -418,12 +402,8 @@ def _objects_columns(node: ast.ShowObjects) -> tuple[ColumnInfo, ...]:
 async def _show_objects(
     session: SessionCore, node: ast.ShowObjects, _s: Source, _p: Any, block: Block | None
 ) -> Result:
-    used = block if block is not None else Block(session.services, explicit=False, read_only=True)
-    try:
+    with reading(session.services, block) as used:
         catalog = await used.current_catalog()
-    finally:
-        if block is None:
-            used.release()
     rows = ddl.object_rows(catalog, session.info, node)
     return Result(f"SHOW {len(rows)}", _objects_columns(node), rows)
 
