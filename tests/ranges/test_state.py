@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from txndb.encoding.keys import RANGE_LOCAL
 from txndb.ids import AttemptId, NodeId, RangeId, Timestamp, make_attempt_id
 from txndb.raft.types import KIND_CONFIG, KIND_NORMAL, Config, Entry
 from txndb.ranges import keys
@@ -281,3 +282,20 @@ def test_R1_a_split_divides_the_records_by_key() -> None:
     assert outcomes(right, 4, b"q") == COMMITTED
     assert right.descriptor.generation == state.descriptor.generation == 2
     assert engine.get(keys.applied_key(RangeId(2))) is not None
+
+
+def test_R1_a_replica_added_behind_a_split_takes_the_left_half_only() -> None:
+    """Its snapshot was of before the split, its log begins with it: the right half has no replica on this node."""
+    elsewhere = make_replica_id(NodeId(2), 1)
+    prepare = PrepareCommand(TERM, 1, meta(1), Timestamp(5), b"b", [(b"b", b"1"), (b"p", b"1")])
+    commit = OnePhaseCommand(TERM, 1, attempt(2), Timestamp(6), b"q", [(b"q", b"1")])
+    split = SplitCommand(TERM, 1, b"m", RangeId(2), (elsewhere,))
+    engine = newborn()
+    state = load(engine)
+    entries = [entry(0, prepare), entry(1, commit), entry(2, split)]
+    effects = state.apply(entries, KIND_CONFIG, decode_voters)  # type: ignore[arg-type]
+    assert effects[2].verdict is Verdict.APPLIED and effects[2].right is None, "nothing is born here"
+    assert RangeState.load(engine, RangeId(2)) is None
+    assert state.descriptor.end == b"m" and state.prepares[attempt(1)].writes == [(b"b", b"1")]
+    assert mvcc.get(engine, b"q") == (None, 0) and outcomes(state, 2, b"q") == 0
+    assert {key[1:9] for key, _ in engine.image() if key[:1] == RANGE_LOCAL} == {(1).to_bytes(8, "big")}

@@ -375,22 +375,29 @@ class RangeState:
         )
         self.descriptor = msgspec.structs.replace(left, end=command.cut, generation=generation)
         self._put_settings(batch)
-        right_settings = Settings(right, self.outcome_gc_ts, self.gc_threshold)
-        batch.put(keys.settings_key(command.right_id), _encode(right_settings))
-        right_ts = self.max_applied_ts if "T4" not in self._canaries else Timestamp(0)
-        right_applied = Applied(RAFT_INITIAL_INDEX, RAFT_INITIAL_TERM, right_ts)
-        batch.put(keys.applied_key(command.right_id), _encode(right_applied))
-        mine = next((r for r in right.replicas if keys.same_node(r, self.replica_id)), None)
-        if mine is None:
-            raise InternalError(f"range {self.range_id}: a split leaves this node without a right replica")
-        batch.put(keys.replica_key(command.right_id), mine.to_bytes(8, "big"))
         for attempt, record in list(self.prepares.items()):
             self._divide_prepare(batch, AttemptId(attempt), record, command)
         for decision in [d for d in self.decisions.values() if d.anchor >= command.cut]:
             del self.decisions[decision.attempt]
             batch.delete(keys.decision_key(self.range_id, decision.attempt))
             batch.put(keys.decision_key(command.right_id, decision.attempt), _encode(decision))
+        mine = next((r for r in right.replicas if keys.same_node(r, self.replica_id)), None)
+        if mine is None:
+            # Added after the split, from a snapshot of before it: the right half has no replica on this node.
+            for start, end in keys.replicated_spans(right):
+                batch.delete_range(start, end)
+            return Effect(entry.index, entry.term, command, Verdict.APPLIED)
+        self._put_right(batch, right, mine)
         return Effect(entry.index, entry.term, command, Verdict.APPLIED, right=right)
+
+    def _put_right(self, batch: WriteBatch, right: RangeDescriptor, mine: ReplicaId) -> None:
+        """R1, T4: what the right half begins with, beside its share of the records."""
+        settings = Settings(right, self.outcome_gc_ts, self.gc_threshold)
+        batch.put(keys.settings_key(right.range_id), _encode(settings))
+        max_applied_ts = self.max_applied_ts if "T4" not in self._canaries else Timestamp(0)
+        applied = Applied(RAFT_INITIAL_INDEX, RAFT_INITIAL_TERM, max_applied_ts)
+        batch.put(keys.applied_key(right.range_id), _encode(applied))
+        batch.put(keys.replica_key(right.range_id), mine.to_bytes(8, "big"))
 
     def _divide_prepare(
         self, batch: WriteBatch, attempt: AttemptId, record: PrepareRecord, command: SplitCommand
