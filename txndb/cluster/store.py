@@ -327,6 +327,8 @@ class Store:
     def _take_ready(self, slot: Slot) -> None:
         ready = slot.replica.raft.ready()
         slot.outstanding = ready
+        if ready.snapshot is None:
+            slot.incoming = None  # the first Ready after it says whether Raft accepted it; else it must not stand in the way
         if ready.snapshot is not None:
             self._host.spawn(self._install(slot, ready), f"install r{slot.replica.range_id}")
         elif ready.must_persist:
