@@ -85,7 +85,8 @@ class Commits(Reads):
         entry = self.locks.find(request.txn.attempt, request.token)
         if entry is None:
             return api.Wounded("its locks were lost", request.anchor)
-        if entry.state is not EntryState.ACTIVE:
+        another_part = entry.state is EntryState.PREPARED and kind is PrepareCommand
+        if entry.state is not EntryState.ACTIVE and not another_part:
             proposal = self._by_attempt.get(entry.attempt)
             if proposal is not None and isinstance(proposal.command, kind):  # C2: the same is in flight
                 proposal.handles.append(handle)
@@ -134,9 +135,9 @@ class Commits(Reads):
         moved = self._moved([key for key, _ in request.writes])
         if moved is not None:
             return moved  # R3: a record of before a split holds its half only
-        record = self.state.prepares.get(request.txn.attempt)
-        if record is not None:
-            return api.Prepared(record.bound)
+        prepared = self.state.prepares.get(request.txn.attempt)
+        if prepared is not None and prepared.holds(request.writes[0][0]):
+            return api.Prepared(prepared.bound)
         checked = self._commit_checks(request, request.candidate, PrepareCommand, handle)
         if not isinstance(checked, tuple):
             return checked
@@ -162,8 +163,8 @@ class Commits(Reads):
         )  # a statement that was given up while it waited
         if "C3" not in self._canaries:
             entry.state = EntryState.PROPOSED
-            entry.bound = bound
-        entry.writes = frozenset(keys)
+            entry.bound = entry.bound or bound  # of the first part: it is the lowest
+        entry.writes = entry.writes.union(keys)
 
     def _propose(
         self, command: Command, attempt: AttemptId, entry: LockEntry | None, handle: Handle | None
@@ -356,7 +357,10 @@ class Commits(Reads):
         """The descriptor changed under the proposal: certainly not applied (R5)."""
         entry = proposal.entry
         if entry is not None and entry.state is EntryState.PROPOSED:
-            self.locks.reactivate(entry)
+            if entry.attempt in self.state.prepares:
+                entry.state = EntryState.PREPARED  # by its earlier parts
+            else:
+                self.locks.reactivate(entry)
         for handle in proposal.handles:
             self.host.answer(handle, api.Moved([self.state.descriptor]))
         self._drain_locks()
@@ -377,7 +381,10 @@ class Commits(Reads):
             self._answer_all(proposal.handles, status)
             return
         descriptor = self.state.descriptor
-        answer = api.Outcome(record.status, record.at, record.participants, descriptor.start, descriptor.end)
+        done = (descriptor.start, descriptor.end)
+        if proposal.attempt in self.state.prepares:  # in parts: they are resolved one by one
+            entry, done = None, (b"", b"")
+        answer = api.Outcome(record.status, record.at, record.participants, *done)
         if entry is not None:
             entry.state = EntryState.COMMITTING
             entry.bound = record.at or Timestamp(1)
@@ -393,8 +400,6 @@ class Commits(Reads):
             return
         if entry is not None:
             entry.state = EntryState.PREPARED
-            assert isinstance(proposal.command, PrepareCommand)
-            entry.bound = proposal.command.bound
         assert isinstance(proposal.command, PrepareCommand)
         self._answer_all(proposal.handles, api.Prepared(proposal.command.bound))
 
@@ -403,6 +408,9 @@ class Commits(Reads):
         descriptor = self.state.descriptor
         entry = self.locks.entries.get(proposal.attempt)
         at = proposal.command.at
+        if effect.resume:  # the next part's turn comes when it is asked for; its keys stay locked
+            self._after_commit_wait(at, None, proposal.handles, api.Resolved(descriptor.start, effect.resume))
+            return
         if entry is not None:
             entry.state = EntryState.COMMITTING
             entry.bound = at or entry.bound or Timestamp(1)

