@@ -8,9 +8,11 @@ expiry not returned.
 
 Invariants:
 1. A lease is usable only once its acquisition is known to be committed, and not if its number was asked back (D3, D5).
-2. A returned lease has no user left that could commit at or above `used_ts`: they ended, were wounded, or are snapshots
-   at or below it (D2, D4).
+2. A returned lease has no user left that could commit at or above `used_ts`: they ended, were wounded, are snapshots
+   at or below it, or their outcome is unknown and they end by `used_ts` (D2, D4).
 3. An acquisition has the age of the oldest transaction that waits for it (D6).
+4. Only the process that took a lease returns it: what an earlier one sent may yet commit, up to its expiry (D4).
+5. A DDL commits on the version it was bound against: it compares the version under its exclusive lock (D2).
 
 Clocks are compared with nothing here but to decide when to renew: what binds are timestamps (D1).
 """
@@ -32,11 +34,13 @@ from txndb.sql.catalog.leases import ANY_TIME_MAX, Age, CatalogLease, DirectLeas
 from txndb.sql.catalog.snapshot import Catalog
 from txndb.sql.catalog.store import VERSION_KEY, decode_counter, load_catalog, raise_version
 from txndb.txn.api import Lock, ReadView, Txn
+from txndb.txn.commit import gather
 from txndb.txn.coordinator import SnapshotReads, Transaction
 
 LEASES: Final = SYSTEM + b"cluster\0lease\0"
 ASK_AGAIN_US: Final = 300_000
 ACQUIRE_ATTEMPTS_MAX: Final = 100
+USERS_POLL_S: Final = 0.002
 IDLE_US: Final = CATALOG_LEASE_US
 """A lease that nobody used for this long is not renewed."""
 
@@ -47,10 +51,11 @@ def lease_key(node: NodeId) -> bytes:
 
 
 class LeaseRow(msgspec.Struct, frozen=True, array_like=True):
-    """A node's lease: its number, and the timestamp it ends at."""
+    """A node's lease: its number, the timestamp it ends at, and the incarnation that took it."""
 
     number: int
     expiry: Timestamp
+    incarnation: int = 0
 
 
 class Revoke(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -60,6 +65,7 @@ class Revoke(msgspec.Struct, frozen=True, array_like=True, tag=1):
     number: int
     age_ts: Timestamp
     age_id: bytes
+    incarnation: int
 
 
 class Returned(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -77,7 +83,7 @@ _decode_message: Callable[[bytes], Revoke | Returned] = msgspec.msgpack.Decoder(
 class HeldLease:
     """The node's lease in memory, shared by its users."""
 
-    __slots__ = ("catalog", "not_after", "not_before", "number", "used_us")
+    __slots__ = ("catalog", "not_after", "not_before", "number", "used_us", "users")
 
     def __init__(self, catalog: Catalog, number: int, not_before: Timestamp, not_after: Timestamp) -> None:
         self.catalog = catalog
@@ -85,21 +91,30 @@ class HeldLease:
         self.not_before = not_before
         self.not_after = not_after
         self.used_us = 0
+        self.users: dict[Age, int] = {}
+        """The read-write transactions that use it, by age; snapshots are not counted, their timestamps are (D4)."""
 
 
 class UserLease(CatalogLease):
     """One user's share: grows with renewals of the same version (D3), is capped when the lease is returned (D4)."""
 
-    __slots__ = ("age", "held")
+    __slots__ = ("age", "held", "leases")
 
-    def __init__(self, held: HeldLease, age: Age | None) -> None:
+    def __init__(self, leases: NodeLeases, held: HeldLease, age: Age | None) -> None:
         super().__init__(held.catalog, held.catalog.version, held.not_before, ANY_TIME_MAX)
+        self.leases = leases
         self.held = held
         self.age = age
 
     @property
     def not_after(self) -> Timestamp:
+        if "D1" in self.leases.canaries:
+            return ANY_TIME_MAX
         return self.held.not_after
+
+    def note_use(self, at: Timestamp) -> None:
+        if at > self.leases.used_ts:
+            self.leases.used_ts = at
 
 
 class NodeLeases:
@@ -109,9 +124,13 @@ class NodeLeases:
         self._node = node
         self._past = DirectLeases()
         self._held: HeldLease | None = None
+        self.canaries = node.options.canaries
+        self.used_ts = Timestamp(0)
+        """The highest timestamp of a user that did no commit wait, or whose outcome is unknown (D4)."""
         self._asked_back = 0
         """The highest number asked for (D5)."""
-        self._users: dict[Age, int] = {}
+        self._leaving: list[HeldLease] = []
+        """Leases asked back that still have users, or snapshots that could still fix their timestamp."""
         self._acquiring: asyncio.Task[None] | None = None
         self._acquiring_age: Age | None = None
         self._request = 0
@@ -131,8 +150,8 @@ class NodeLeases:
             return None
         held.used_us = wall_us
         if age is not None:
-            self._users[age] = self._users.get(age, 0) + 1
-        return UserLease(held, age)
+            held.users[age] = held.users.get(age, 0) + 1
+        return UserLease(self, held, age)
 
     async def acquire(self, age: Age | None, view: ReadView) -> CatalogLease:
         """A share, waiting for an acquisition if there is no lease."""
@@ -147,14 +166,16 @@ class NodeLeases:
         return await self._past.acquire_at(view)
 
     def release(self, lease: CatalogLease, used_ts: Timestamp) -> None:
-        """A user ended. Its timestamp needs no book-keeping: `used_ts` of a return is the clock's latest (D4)."""
+        """A user ended. `used_ts` counts where no commit wait pushed the clock past it (D4)."""
+        lease.note_use(used_ts)
         if not isinstance(lease, UserLease) or lease.age is None:
             return
-        count = self._users.get(lease.age, 0)
+        users = lease.held.users
+        count = users.get(lease.age, 0)
         if count > 1:
-            self._users[lease.age] = count - 1
+            users[lease.age] = count - 1
         else:
-            self._users.pop(lease.age, None)
+            users.pop(lease.age, None)
 
     def on_time(self) -> None:
         """Renew a lease that is in use before it ends (D3: renewal is an acquisition)."""
@@ -162,7 +183,8 @@ class NodeLeases:
         if held is None or self._acquiring is not None:
             return
         wall_us = self._node.body.time.wall_us()
-        if physical_us(held.not_after) - wall_us < CATALOG_LEASE_US // 2 and wall_us - held.used_us < IDLE_US:
+        in_use = bool(held.users) or wall_us - held.used_us < IDLE_US
+        if in_use and physical_us(held.not_after) - wall_us < CATALOG_LEASE_US // 2:
             self._start_acquiring(None)
 
     # -- acquiring -----------------------------------------------------------------------------------------
@@ -174,6 +196,7 @@ class NodeLeases:
             task is not None
             and age is not None
             and (self._acquiring_age is None or age < self._acquiring_age)
+            and "D6" not in self.canaries
         ):
             task.cancel()
             self._acquiring = task = None
@@ -228,19 +251,22 @@ class NodeLeases:
         (old,) = await txn.get([key], Lock.EXCLUSIVE)
         before = _decode_row(old) if old is not None else LeaseRow(0, Timestamp(0))
         expiry = make_timestamp(node.body.time.wall_us() + CATALOG_LEASE_US)
-        row = LeaseRow(before.number + 1, max(expiry, before.expiry))
+        if before.incarnation != node.incarnation:
+            # What the process before this one sent may commit up to there: our returns must cover it (invariant 4).
+            self.used_ts = max(self.used_ts, before.expiry)
+        row = LeaseRow(before.number + 1, max(expiry, before.expiry), node.incarnation)
         txn.put(key, _encode(row))
         return row, decode_counter(version)
 
     async def _install(self, row: LeaseRow, version: int, at: Timestamp) -> None:
         """The acquisition is known committed at `at`: use it, unless it was asked back meanwhile (D5)."""
         held = self._held
-        if held is not None and held.catalog.version == version:
+        if held is not None and (held.catalog.version == version or "D3" in self.canaries):
             if row.number > self._asked_back:
                 held.number, held.not_after = row.number, row.expiry
             return
         catalog = await load_catalog(SnapshotReads(self._node, at), version)
-        if row.number <= self._asked_back:
+        if row.number <= self._asked_back and "D5" not in self.canaries:
             return
         self.acquired_count += 1
         self._held = HeldLease(catalog, row.number, at, row.expiry)
@@ -251,6 +277,8 @@ class NodeLeases:
         """A message of another node's leases."""
         message = _decode_message(payload)
         if isinstance(message, Revoke):
+            if message.incarnation != self._node.incarnation:
+                return  # taken by the process before this one: it runs out (invariant 4)
             key = (sender, message.request)
             if key not in self._returning:
                 self._returning[key] = None
@@ -273,20 +301,33 @@ class NodeLeases:
         held = self._held
         if held is not None and held.number <= self._asked_back:
             self._held = None
-        while self._blocking_users(age, ddl):
-            await asyncio.sleep(0.002)
+            self._leaving.append(held)
+        while self._is_blocked(number, age, ddl):
+            await asyncio.sleep(USERS_POLL_S)
             if ddl is not None:
                 await ddl.check()
         clock = self._node.clock
-        used_ts = max(clock.latest(), clock.now())
-        if held is not None and self._held is not held:
-            held.not_after = min(held.not_after, used_ts)
+        used_ts = max(clock.latest(), clock.now(), self.used_ts)
+        for lease in self._leaving:
+            if lease.number <= number:
+                lease.not_after = min(lease.not_after, used_ts)
+        self._leaving = [lease for lease in self._leaving if lease.number > number]
         return used_ts
 
-    def _blocking_users(self, age: Age, ddl: Transaction | None) -> bool:
+    def _is_blocked(self, number: int, age: Age, ddl: Transaction | None) -> bool:
+        """Whether a user of a lease up to `number` is left that must be waited for; others are wounded."""
+        ages: dict[Age, None] = {}
+        earliest = self._node.clock.earliest()
+        for lease in self._leaving:
+            if (
+                lease.number <= number and lease.not_after >= earliest
+            ):  # else its users cannot commit any more (D1)
+                ages.update(dict.fromkeys(lease.users))
+        if not ages or "D2" in self.canaries:
+            return False
         blocking = False
         for attempt in list(self._node.transactions.values()):
-            if not isinstance(attempt, Transaction) or attempt is ddl or attempt.age not in self._users:
+            if not isinstance(attempt, Transaction) or attempt is ddl or attempt.age not in ages:
                 continue
             if attempt.over or attempt.is_dead:
                 continue
@@ -298,33 +339,41 @@ class NodeLeases:
 
     # -- revoking (DDL) ------------------------------------------------------------------------------------
 
-    async def revoke(self, txn: Txn, age: Age) -> None:
+    async def revoke(self, txn: Txn, lease: CatalogLease) -> None:
         """D2, the last step before a DDL's commit: nobody uses the old catalogue at or above its timestamp."""
         if not isinstance(txn, Transaction):
             raise InternalError("only a transaction of this node can revoke")
-        await raise_version(txn)
-        floor = Timestamp(0)
+        version = await raise_version(txn)
+        if version != lease.version + 1 and "D2-version" not in self.canaries:
+            raise txn.dead("the catalogue changed before its own change of it")
+        floor = lease.not_before
         rows: list[tuple[bytes, bytes]] = []
         async for batch in txn.scan(LEASES, prefix_end(LEASES)):
             rows += batch
-        waits = [self._ask(txn, NodeId(int.from_bytes(k[-4:], "big")), _decode_row(v), age) for k, v in rows]
-        for bound in await asyncio.gather(*waits):
+        waits = [self._ask(txn, NodeId(int.from_bytes(k[-4:], "big")), _decode_row(v)) for k, v in rows]
+        for bound in await gather(waits):
             floor = max(floor, bound)
-        txn.free_commit(Timestamp(floor + 1))
+        # T2: a bound of a faster clock, or of a user whose outcome is unknown, is waited for.
+        while wait_us := self._node.clock.wait_us_until_allowed(floor):
+            await asyncio.sleep(min(wait_us, ASK_AGAIN_US) / 1e6)
+            await txn.check()
+        txn.free_commit(Timestamp(floor + 1) if "D4" not in self.canaries else Timestamp(0))
 
-    async def _ask(self, txn: Transaction, holder: NodeId, row: LeaseRow, age: Age) -> Timestamp:
+    async def _ask(self, txn: Transaction, holder: NodeId, row: LeaseRow) -> Timestamp:
         """What the DDL's commit must exceed for one lease: its `used_ts` if returned, else its expiry (D4)."""
         node = self._node
-        if holder == node.node:
-            return await self._give_back(row.number, age, txn)
+        if holder == node.node and row.incarnation == node.incarnation:
+            return await self._give_back(row.number, txn.age, txn)
+        # Unique over restarts of this node: an answer to the process before it must not be taken for this one's.
         self._request += 1
-        request = self._request
+        request = node.incarnation << 32 | self._request
         answer: asyncio.Future[Timestamp] = asyncio.get_running_loop().create_future()
         self._answers[request] = (holder, answer)
-        message = _encode(Revoke(request, row.number, age[0], age[1]))
+        message = _encode(Revoke(request, row.number, txn.age[0], txn.age[1], row.incarnation))
         try:
-            while node.clock.earliest() <= row.expiry:
-                node.send_session(holder, message)
+            while node.clock.earliest() <= row.expiry and "D4" not in self.canaries:
+                if holder != node.node:  # its own row of before a restart runs out (invariant 4)
+                    node.send_session(holder, message)
                 if await wait_briefly(answer, ASK_AGAIN_US):
                     return answer.result()
                 await txn.check()

@@ -16,6 +16,7 @@ from typing import Any
 
 from txndb.errors import OutcomeUnknownError, TxndbError, UnavailableError
 from txndb.ids import Timestamp, Token
+from txndb.limits import ENTRY_WRITE_BYTES_MAX, ENTRY_WRITES_MAX
 from txndb.ranges import api
 from txndb.ranges.descriptor import RangeDescriptor
 from txndb.txn import recovery
@@ -37,7 +38,8 @@ class Commit:
         self._anchor = self._keys[0] if self._keys else b""
         self._deadline_us = gateway.sender.deadline_us()
         self._prepared: list[recovery.SpanPair] = []
-        self._prepare_sent = False
+        self._asked: list[recovery.SpanPair] = []
+        """Every part that a prepare was sent for."""
 
     async def run(self) -> Timestamp:
         """The whole story; every path ends the attempt."""
@@ -46,6 +48,11 @@ class Commit:
             await txn.lock(self._keys)  # K2
             if not self._keys:
                 at = self._candidate()
+                if at > txn.not_after:  # D1
+                    raise txn.dead("its catalogue lease ended before its commit timestamp")
+                self._gateway.clock.observe(
+                    at
+                )  # D4: there is no commit wait, later timestamps here exceed it anyway
                 await self._validate(at)
                 await txn.rollback()
                 return Timestamp(0)
@@ -83,7 +90,7 @@ class Commit:
 
     async def _give_up(self) -> None:
         """Nothing irrevocable was sent: release, or abort what was prepared."""
-        if not self._prepare_sent:
+        if not self._asked:
             await self._txn.rollback()
             return
         self._txn.over = True
@@ -95,7 +102,7 @@ class Commit:
         """M2: all locks, read and write, in one range. None: they are not, or no longer."""
         txn = self._txn
         descriptor = await self._sender.route(self._anchor, self._deadline_us)
-        if not self._all_inside(descriptor):
+        if not self._all_inside(descriptor) or len(self._parts(self._keys)) > 1:
             return None
         spans: list[api.Span] = [(start, end) for start, end, _ in txn.spans]
         writes = [(key, self._writes[key]) for key in self._keys]
@@ -199,16 +206,37 @@ class Commit:
         candidate = self._candidate()
         while todo:
             groups = await self._txn.by_range(todo, self._deadline_us)
-            self._prepare_sent = True
-            answers = await gather([self._prepare(d, keys, candidate) for d, keys in groups])
-            todo = []
-            for (_, keys), bound in zip(groups, answers, strict=True):
-                if bound is None:
-                    todo += keys
-                else:
-                    bounds.append(bound)
-                    self._prepared.append((keys[0], keys[-1]))
+            moved: list[list[bytes]] = await gather(
+                [self._prepare_parts(d, keys, candidate, bounds) for d, keys in groups]
+            )
+            todo = [key for keys in moved for key in keys]
         return bounds
+
+    async def _prepare_parts(
+        self, descriptor: RangeDescriptor, keys: list[bytes], candidate: Timestamp, bounds: list[Timestamp]
+    ) -> list[bytes]:
+        """Prepare one range, part by part; the keys that are elsewhere by now."""
+        for part in self._parts(keys):
+            self._asked.append((part[0], part[-1]))
+            bound = await self._prepare(descriptor, part, candidate)
+            if bound is None:
+                return keys[keys.index(part[0]) :]
+            bounds.append(bound)
+            self._prepared.append((part[0], part[-1]))
+        return []
+
+    def _parts(self, keys: list[bytes]) -> list[list[bytes]]:
+        """Keys in pieces whose writes fit one entry."""
+        parts: list[list[bytes]] = [[]]
+        size = 0
+        for key in keys:
+            value = self._writes[key]
+            size += len(key) + (len(value) if value is not None else 0)
+            if parts[-1] and (len(parts[-1]) >= ENTRY_WRITES_MAX or size > ENTRY_WRITE_BYTES_MAX):
+                parts.append([])
+                size = 0
+            parts[-1].append(key)
+        return parts
 
     async def _prepare(
         self, descriptor: RangeDescriptor, keys: list[bytes], candidate: Timestamp
@@ -277,9 +305,8 @@ class Commit:
         try:
             outcome = await recovery.ask_outcome(self._sender, txn.attempt, self._anchor, deadline_us)
             if outcome.status == api.ABORTED:
-                spans = [(key, key) for key in self._keys]
                 await recovery.resolve(
-                    self._sender, txn.attempt, Timestamp(0), spans, (b"", b""), deadline_us
+                    self._sender, txn.attempt, Timestamp(0), self._asked, (b"", b""), deadline_us
                 )
                 await txn.release_all(self._keys)
         except UnavailableError:

@@ -46,6 +46,9 @@ class CatalogLease:
         """The last timestamp a user may end at."""
         return self._not_after
 
+    def note_use(self, at: Timestamp) -> None:
+        """Something was shown, or may yet commit, at `at` without a commit wait (rule D4)."""
+
 
 class CatalogLeases(Protocol):
     """A node's door to the catalogue."""
@@ -62,8 +65,9 @@ class CatalogLeases(Protocol):
     def release(self, lease: CatalogLease, used_ts: Timestamp) -> None:
         """The user ended; `used_ts` is its s or c if it did no commit wait (rule D4), else 0."""
 
-    async def revoke(self, txn: Txn, age: Age) -> None:
-        """Last step before the COMMIT of a transaction that did DDL (rule D2): raises the version in it."""
+    async def revoke(self, txn: Txn, lease: CatalogLease) -> None:
+        """Last step before the COMMIT of a transaction that did DDL, bound under `lease` (rule D2): raises the version
+        in it. Raises `RetryError` if the lease's version is no longer the newest one."""
 
 
 class DirectLeases:
@@ -96,6 +100,6 @@ class DirectLeases:
     def release(self, lease: CatalogLease, used_ts: Timestamp) -> None:
         """Nothing is held beyond the transaction."""
 
-    async def revoke(self, txn: Txn, age: Age) -> None:
+    async def revoke(self, txn: Txn, lease: CatalogLease) -> None:
         """The exclusive lock on the version row waits for, or wounds, every user of the old version."""
         await raise_version(txn)

@@ -227,6 +227,7 @@ class CopyTo:
                 first = csv_row(self.options, head, names) if csv else text_row(self.options, head)
                 yield (first(names) + "\n").encode()
             async for batch in self.found.stream(x):
+                block.check_lease()
                 count += len(batch)
                 yield "".join(line(row) + "\n" for row in batch).encode()
             block.check_lease()

@@ -274,9 +274,7 @@ class SessionCore:
         for attempt in range(ATTEMPTS_MAX):
             block = Block(self.services, explicit=False, read_only=True)
             try:
-                result = await self._query(block, source, params)
-                block.check_lease()
-                return result
+                return await self._query(block, source, params)
             except RetryError:
                 if attempt == ATTEMPTS_MAX - 1:
                     raise
@@ -500,6 +498,8 @@ class SessionCore:
             block.write_txn(found.kind if found.kind != "SELECT" else "SELECT FOR UPDATE")
         x = self.context_of(block, catalog, found.parameters(self._values(found, source, params)))
         count, rows = await found.run(x)
+        if block.snapshot is not None:
+            block.check_lease()
         return Result(_tag(found.kind, count), self.columns_of(found), rows)
 
     def columns_of(self, found: Executable) -> tuple[ColumnInfo, ...] | None:

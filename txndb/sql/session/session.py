@@ -163,6 +163,8 @@ class Session(SessionCore):
             while not portal.done and (not max_rows or len(portal.buffer) <= max_rows):
                 try:
                     portal.buffer = portal.buffer + await anext(portal.stream)
+                    if portal.block is not None:
+                        portal.block.check_lease()
                 except StopAsyncIteration:
                     portal.done = True
                     if portal.block is not None and portal.block not in (self.block, self.implicit):

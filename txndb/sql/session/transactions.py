@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from txndb.errors import InternalError, RetryError, sql_error
+from txndb.errors import InternalError, OutcomeUnknownError, RetryError, sql_error
 from txndb.ids import Timestamp
 from txndb.sql.catalog.leases import Age, CatalogLease
 from txndb.sql.catalog.snapshot import Catalog
@@ -117,18 +117,22 @@ class Block:
         return self.catalog
 
     def check_lease(self) -> None:
-        """A snapshot's timestamp must lie within its lease (rules D1, S2)."""
+        """A snapshot's timestamp must lie within its lease (rules D1, S2). Before anything read at it is shown."""
         if self.snapshot is None or self.lease is None:
             return
         at = self.snapshot.timestamp
-        if at is not None and not self.lease.not_before <= at <= self.lease.not_after:
+        if at is None:
+            return
+        if not self.lease.not_before <= at <= self.lease.not_after:
             raise RetryError("the catalogue changed while the statement ran")
+        self.lease.note_use(at)
 
     def release(self) -> None:
         """Give the lease back."""
         if self.lease is not None:
-            used = self.snapshot.timestamp if self.snapshot is not None else None
-            self.services.leases.release(self.lease, used if used is not None else Timestamp(0))
+            self.services.leases.release(
+                self.lease, Timestamp(0)
+            )  # `check_lease` noted a snapshot's timestamp
             self.lease = None
 
     async def commit(self) -> None:
@@ -138,9 +142,13 @@ class Block:
                 if self.lease is not None:
                     # Late, for a renewal may have moved the end (rule D3).
                     self.txn.limit_commit(self.lease.not_before, self.lease.not_after)
-                if self.own_ddl:
-                    await self.services.leases.revoke(self.txn, self.txn.age)
+                if self.own_ddl and self.lease is not None:
+                    await self.services.leases.revoke(self.txn, self.lease)
                 await self.txn.commit()
+        except OutcomeUnknownError:
+            if self.lease is not None:
+                self.lease.note_use(self.lease.not_after)  # it may yet commit, up to there (D4)
+            raise
         finally:
             self.release()
 
