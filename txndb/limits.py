@@ -54,6 +54,9 @@ OUTCOME_TTL_US: Final = 600 * 1_000_000
 """How long outcome records are kept; a query about an older attempt is answered "too old" (rule M6)."""
 
 # transactions
+ENTRY_WRITES_MAX: Final = 2_000
+ENTRY_WRITE_BYTES_MAX: Final = 1024 * 1024
+"""A transaction that writes more to a range prepares it in parts: no entry keeps a node from its heartbeats."""
 STATEMENT_TIMEOUT_US: Final = 60_000_000
 HEARTBEAT_MISSED_US: Final = 3_000_000
 """Locks of a gateway that did not answer for this long are dropped (rule K5)."""

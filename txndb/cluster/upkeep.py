@@ -30,7 +30,7 @@ from txndb.ranges.command import GcCommand, OutcomeGcCommand
 from txndb.ranges.descriptor import RangeDescriptor
 from txndb.ranges.leaseholder import Leaseholder
 from txndb.ranges.replica import Replica
-from txndb.ranges.state import DecisionRecord, Effect, PrepareRecord
+from txndb.ranges.state import DecisionRecord, Effect, Prepared
 from txndb.txn import recovery
 from txndb.txn.routing import decode_descriptor, encode_descriptor, meta_key
 
@@ -150,7 +150,7 @@ class Upkeep:
             self._recovering[attempt] = None
             self._node.spawn(self._recover(record), f"recover {attempt.hex()}")
 
-    async def _recover(self, record: PrepareRecord) -> None:
+    async def _recover(self, record: Prepared) -> None:
         """M7: ask the anchor, bring the attempt to its end. Tried again by the next liveness turn if it fails."""
         attempt = record.txn.attempt
         own_keys = sorted(key for key, _ in record.writes)
