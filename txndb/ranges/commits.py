@@ -136,7 +136,7 @@ class Commits(Reads):
         if moved is not None:
             return moved  # R3: a record of before a split holds its half only
         prepared = self.state.prepares.get(request.txn.attempt)
-        if prepared is not None and prepared.holds(request.writes[0][0]):
+        if prepared is not None and not prepared.missing(request.writes):
             return api.Prepared(prepared.bound)
         checked = self._commit_checks(request, request.candidate, PrepareCommand, handle)
         if not isinstance(checked, tuple):
@@ -409,6 +409,8 @@ class Commits(Reads):
         entry = self.locks.entries.get(proposal.attempt)
         at = proposal.command.at
         if effect.resume:  # the next part's turn comes when it is asked for; its keys stay locked
+            if entry is not None:  # what is resolved is no write any more: a split goes by what is left (R4)
+                entry.writes = frozenset(key for key in sorted(entry.writes) if key >= effect.resume)
             self._after_commit_wait(at, None, proposal.handles, api.Resolved(descriptor.start, effect.resume))
             return
         if entry is not None:

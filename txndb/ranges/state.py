@@ -82,9 +82,17 @@ class Prepared:
         """All writes, by key."""
         return sorted((w for part in self.parts.values() for w in part), key=_key_of)
 
-    def holds(self, key: bytes) -> bool:
-        """Whether a write of this key was prepared."""
-        return any(write[0] == key for part in self.parts.values() for write in part)
+    def missing(self, writes: list[Write]) -> list[Write]:
+        """Those of `writes` (sorted, as every part is) that are not prepared: after a split, parts are cut elsewhere
+        than before, so one may be prepared in half (R5)."""
+        first, last = writes[0][0], writes[-1][0]
+        held = {
+            write[0]
+            for part in self.parts.values()
+            if part[0][0] <= last and first <= part[-1][0]
+            for write in part
+        }
+        return [write for write in writes if write[0] not in held] if held else writes
 
     def add(self, number: int, writes: list[Write]) -> None:
         """Take a part in."""
@@ -371,9 +379,10 @@ class RangeState:
         if prepared is None:
             record = PrepareRecord(command.txn, command.bound, command.anchor, command.writes)
             prepared = self.prepares[attempt] = Prepared(record)
-        if not prepared.holds(command.writes[0][0]):
+        missing = prepared.missing(command.writes)
+        if missing:
             number = prepared.next_part
-            prepared.add(number, command.writes)
+            prepared.add(number, missing)
             self._put_part(batch, self.range_id, prepared, number)
         return Effect(entry.index, entry.term, command, Verdict.APPLIED)
 
