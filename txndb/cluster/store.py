@@ -328,7 +328,8 @@ class Store:
         ready = slot.replica.raft.ready()
         slot.outstanding = ready
         if ready.snapshot is None:
-            slot.incoming = None  # the first Ready after it says whether Raft accepted it; else it must not stand in the way
+            # The first Ready after it says whether Raft accepted it; if not, it must not stand in the way.
+            slot.incoming = None
         if ready.snapshot is not None:
             self._host.spawn(self._install(slot, ready), f"install r{slot.replica.range_id}")
         elif ready.must_persist:
