@@ -41,6 +41,9 @@ class Scripted:
     async def drain(self) -> None:
         pass
 
+    def transfer_lease(self, draw: int) -> None:
+        pass
+
     def validate(self) -> None:
         pass
 
@@ -89,6 +92,7 @@ class Setting:
             io=IoOptions(),
             engine_flush_bytes=1000,
             canaries=(),
+            catalog_lease_us=1_000_000,
             open_brain=open_brain,
             new_disk=SimDisk,
             new_engine=MemoryEngine,

@@ -163,6 +163,12 @@ class ToyNode:
         assert (user, database) == ("root", "defaultdb")
         return ToySession(self, self.body.incarnation)
 
+    async def close(self) -> None:
+        pass
+
+    def transfer_lease(self, draw: int) -> None:
+        pass
+
     async def drain(self) -> None:
         pass
 

@@ -29,7 +29,6 @@ from txndb.cluster.host import NodeHost
 from txndb.encoding.keys import SYSTEM, prefix_end
 from txndb.errors import InternalError, RetryError, UnavailableError
 from txndb.ids import NodeId, Timestamp, make_timestamp, physical_us
-from txndb.limits import CATALOG_LEASE_US
 from txndb.sql.catalog.leases import ANY_TIME_MAX, Age, CatalogLease, DirectLeases
 from txndb.sql.catalog.snapshot import Catalog
 from txndb.sql.catalog.store import VERSION_KEY, decode_counter, load_catalog, raise_version
@@ -41,8 +40,6 @@ LEASES: Final = SYSTEM + b"cluster\0lease\0"
 ASK_AGAIN_US: Final = 300_000
 ACQUIRE_ATTEMPTS_MAX: Final = 100
 USERS_POLL_S: Final = 0.002
-IDLE_US: Final = CATALOG_LEASE_US
-"""A lease that nobody used for this long is not renewed."""
 
 
 def lease_key(node: NodeId) -> bytes:
@@ -125,6 +122,7 @@ class NodeLeases:
         self._past = DirectLeases()
         self._held: HeldLease | None = None
         self.canaries = node.options.canaries
+        self._lease_us = node.options.catalog_lease_us
         self.used_ts = Timestamp(0)
         """The highest timestamp of a user that did no commit wait, or whose outcome is unknown (D4)."""
         self._asked_back = 0
@@ -146,7 +144,7 @@ class NodeLeases:
         if held is None:
             return None
         wall_us = self._node.body.time.wall_us()
-        if physical_us(held.not_after) - wall_us < CATALOG_LEASE_US // 4:
+        if physical_us(held.not_after) - wall_us < self._lease_us // 4:
             return None
         held.used_us = wall_us
         if age is not None:
@@ -183,8 +181,8 @@ class NodeLeases:
         if held is None or self._acquiring is not None:
             return
         wall_us = self._node.body.time.wall_us()
-        in_use = bool(held.users) or wall_us - held.used_us < IDLE_US
-        if in_use and physical_us(held.not_after) - wall_us < CATALOG_LEASE_US // 2:
+        in_use = bool(held.users) or wall_us - held.used_us < self._lease_us
+        if in_use and physical_us(held.not_after) - wall_us < self._lease_us // 2:
             self._start_acquiring(None)
 
     # -- acquiring -----------------------------------------------------------------------------------------
@@ -250,7 +248,7 @@ class NodeLeases:
         key = lease_key(node.node)
         (old,) = await txn.get([key], Lock.EXCLUSIVE)
         before = _decode_row(old) if old is not None else LeaseRow(0, Timestamp(0))
-        expiry = make_timestamp(node.body.time.wall_us() + CATALOG_LEASE_US)
+        expiry = make_timestamp(node.body.time.wall_us() + self._lease_us)
         if before.incarnation != node.incarnation:
             # What the process before this one sent may commit up to there: our returns must cover it (invariant 4).
             self.used_ts = max(self.used_ts, before.expiry)

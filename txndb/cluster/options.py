@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from txndb.limits import GC_EVERY_US, GC_TTL_US, OUTCOME_TTL_US
+from txndb.limits import CATALOG_LEASE_US, GC_EVERY_US, GC_TTL_US, OUTCOME_TTL_US
 
 
 class NodeOptions(msgspec.Struct, frozen=True):
@@ -16,4 +16,5 @@ class NodeOptions(msgspec.Struct, frozen=True):
     gc_every_us: int = GC_EVERY_US
     gc_ttl_us: int = GC_TTL_US
     outcome_ttl_us: int = OUTCOME_TTL_US
+    catalog_lease_us: int = CATALOG_LEASE_US
     canaries: frozenset[str] = frozenset()

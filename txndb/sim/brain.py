@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from txndb.cluster.node import Node
 from txndb.cluster.options import NodeOptions
+from txndb.errors import TxndbError
+from txndb.ranges import api
 from txndb.sim.disk import SimDisk
 from txndb.sim.host import SimBody, SqlSession
 from txndb.sim.parts import Parts
@@ -26,6 +30,23 @@ class NodeBrain:
     async def drain(self) -> None:
         await self.node.drain()
 
+    async def close(self) -> None:
+        await self.node.close()
+
+    def transfer_lease(self, draw: int) -> None:
+        leaders = list(self.node.store.leaders())
+        if not leaders:
+            return
+        replica = leaders[draw % len(leaders)]
+        if replica.state is None:
+            return
+        descriptor = replica.state.descriptor
+        nodes = descriptor.nodes()
+        target = nodes[(draw >> 16) % len(nodes)]
+        # Refused where another transfer or change of replicas is under way: then this one does not happen.
+        with contextlib.suppress(TxndbError):
+            replica.handle(api.TransferLease(descriptor.start, target), None)
+
     def validate(self) -> None:
         self.node.validate()
 
@@ -46,6 +67,7 @@ async def open_node(body: SimBody) -> Node:
         gc_every_us=1_000_000,  # often, so that collection races with everything
         gc_ttl_us=3_000_000,
         outcome_ttl_us=60_000_000,
+        catalog_lease_us=shared.catalog_lease_us,
         canaries=frozenset(shared.canaries),
     )
     return await Node.open(body, options)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import click
 import msgspec
 
-from txndb.sim.options import CATEGORIES, NODES_MAX, NODES_MIN, WORKLOADS
+from txndb.sim.options import CATEGORIES, DATABASE, NODES_MAX, NODES_MIN, SQL_WORKLOADS, WORKLOADS
 from txndb.sim.run import NODE_PARTS, Request, commit, run_seed, run_seeds
 from txndb.sim.world import Report
 
@@ -17,9 +17,9 @@ _STORY_LINES = 40
 
 def _faults(context: click.Context, parameter: click.Parameter, value: str) -> str:
     del context, parameter
-    unknown = [part for part in value.split(",") if part not in (*CATEGORIES, "all", "none")]
+    unknown = [part for part in value.split(",") if part not in (*CATEGORIES, DATABASE, "all", "none")]
     if unknown or ("," in value and set(value.split(",")) & {"all", "none"}):
-        raise click.BadParameter(f"none, all, or some of {','.join(CATEGORIES)}")
+        raise click.BadParameter(f"none, all, or some of {','.join((*CATEGORIES, DATABASE))}")
     return value
 
 
@@ -37,8 +37,12 @@ def _seeds(context: click.Context, parameter: click.Parameter, value: str | None
 @click.option("--seed", type=int, default=1, show_default=True, help="The run to make.")
 @click.option("--seeds", callback=_seeds, metavar="A-B", help="Run all seeds from A to B instead.")
 @click.option("--nodes", type=click.IntRange(NODES_MIN, NODES_MAX), help="Nodes; drawn if not given.")
-@click.option("--workload", type=click.Choice(WORKLOADS), help="Traffic; drawn if not given.")
-@click.option("--faults", default="all", callback=_faults, help="none, all, or some of crash,net,disk,clock.")
+@click.option(
+    "--workload", type=click.Choice((*WORKLOADS, *SQL_WORKLOADS)), help="Traffic; drawn if not given."
+)
+@click.option(
+    "--faults", default="all", callback=_faults, help="none, all, or some of crash,net,disk,clock,database."
+)
 @click.option("--seconds", type=click.FloatRange(min=0.1), default=10.0, help="Virtual seconds under faults.")
 @click.option("--canary", multiple=True, metavar="RULE", help="Switch a known bug on; the run should fail.")
 @click.option("--jobs", type=click.IntRange(1), default=1, help="Seeds to run at the same time.")

@@ -48,6 +48,7 @@ class SimConnection:
         self._session: SqlSession | None = None
         self._waiting: asyncio.Future[Any] | None = None
         self._watch = self._incarnation.watch_death(self._reset)
+        self._key = host.watch_stop(self._reset)
         self.broken = not host.ready
 
     async def open(self) -> None:
@@ -75,6 +76,7 @@ class SimConnection:
         if not self.broken:
             self.broken = True
             self._incarnation.unwatch_death(self._watch)
+            self._host.unwatch_stop(self._key)
             if self._session is not None:
                 when = self._loop.now_us + _WIRE_US
                 self._loop.call_at_us(when, self._hang_up, context=self._incarnation.context)
@@ -100,6 +102,9 @@ class SimConnection:
 
     def _answer(self, done: asyncio.Task[T], answer: asyncio.Future[T]) -> None:
         """The node's answer sets out for the client."""
+        if self._host.stopping:
+            done.cancelled() or done.exception()  # the connection has ended: nobody hears of it
+            return
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
         if error is not None and not isinstance(error, TxndbError):
             where = f"n{self._host.machine}: a statement raised"
@@ -110,6 +115,8 @@ class SimConnection:
 
     def _reset(self) -> None:
         self.broken = True
+        self._incarnation.unwatch_death(self._watch)
+        self._host.unwatch_stop(self._key)
         answer = self._waiting
         if answer is not None:
             error = ConnectionLostError("connection reset")

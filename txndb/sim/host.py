@@ -12,6 +12,7 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any, Protocol
@@ -25,7 +26,7 @@ from txndb.sim.clocks import ClockOptions, SimClock
 from txndb.sim.disk import PowerLostError, SimDisk
 from txndb.sim.engine import EngineStore
 from txndb.sim.iosim import IoOptions, SimIo
-from txndb.sim.loop import Incarnation, ProcessEnded, VirtualLoop
+from txndb.sim.loop import Incarnation, ProcessEnded, VirtualLoop, settle
 from txndb.sim.network import Network, SimTransport
 from txndb.sim.seeds import derive
 from txndb.sim.trace import Trace
@@ -65,6 +66,11 @@ class Brain(Protocol):
 
     async def drain(self) -> None: ...
 
+    async def close(self) -> None: ...
+
+    def transfer_lease(self, draw: int) -> None:
+        """Hand the lease of one range led here, if any, to one of its replicas, as drawn."""
+
     def validate(self) -> None: ...
 
     def replica_digests(self) -> dict[int, tuple[int, bytes]]:
@@ -85,6 +91,7 @@ class Machinery(msgspec.Struct, frozen=True):
     io: IoOptions
     engine_flush_bytes: int
     canaries: tuple[str, ...]
+    catalog_lease_us: int
     open_brain: Callable[[SimBody], Awaitable[Brain]]
     new_disk: Callable[[Random], SimDisk]
     new_engine: Callable[[], Engine]
@@ -149,6 +156,10 @@ class SimHost:
         self.body: SimBody | None = None
         self.brain: Brain | None = None
         self.ready = False
+        self.stopping = False
+        """A graceful stop is under way: connections are gone, what statements still raise is nobody's."""
+        self._on_stop: dict[int, Callable[[], None]] = {}
+        self._stop_key = 0
         self.on_ready: Callable[[SimHost], None] = lambda host: None
         self.on_fatal: Callable[[SimHost, BaseException], None] = lambda host, error: None
 
@@ -163,6 +174,7 @@ class SimHost:
         """Boot a node on this machine."""
         assert not self.alive, "one process at a time"
         self.boots += 1
+        self.stopping = False
         self.note(f"boots ({self.boots})")
         incarnation = self.incarnation = Incarnation(self.shared.loop, f"n{self.machine}.{self.boots}")
         body = self.body = SimBody(self, incarnation, self.boots)
@@ -174,6 +186,34 @@ class SimHost:
             self._end("killed")
             self.store.kill()
             self.disk.kill()
+
+    def watch_stop(self, callback: Callable[[], None]) -> int:
+        """Call back (outside of the process) when it hangs up in a graceful stop; a key for `unwatch_stop`."""
+        self._stop_key += 1
+        self._on_stop[self._stop_key] = callback
+        return self._stop_key
+
+    def unwatch_stop(self, key: int) -> None:
+        self._on_stop.pop(key, None)
+
+    async def stop(self) -> None:
+        """A graceful stop, as SIGTERM makes one: hand leases over, hang up, close; the process has ended."""
+        incarnation, brain = self.incarnation, self.brain
+        if incarnation is None or brain is None or not self.ready:
+            return
+        self.note("stops")
+        try:
+            await _forwarded(incarnation, brain.drain)
+            if incarnation is not self.incarnation or not incarnation.alive:
+                return  # the nemesis was faster
+            self.ready, self.stopping = False, True
+            watchers, self._on_stop = self._on_stop, {}
+            for hang_up in watchers.values():
+                hang_up()
+            await _forwarded(incarnation, brain.close)
+        finally:
+            if incarnation is self.incarnation:
+                self.kill()
 
     def power_off(self) -> None:
         """Power loss: what was not synced may be gone."""
@@ -213,6 +253,23 @@ class SimHost:
         self.ready = True
         self.note("is ready")
         self.on_ready(self)
+
+
+async def _forwarded(incarnation: Incarnation, work: Callable[[], Awaitable[None]]) -> None:
+    """Run something as a task of a process and wait for it from outside, or for the process to die."""
+    over = asyncio.get_running_loop().create_future()
+
+    async def run() -> None:
+        await work()
+        if not over.done():
+            over.set_result(None)
+
+    watch = incarnation.watch_death(lambda: settle(over, None, None))
+    try:
+        incarnation.spawn(run())
+        await over
+    finally:
+        incarnation.unwatch_death(watch)
 
 
 def address_of(machine: int) -> str:

@@ -11,13 +11,19 @@ from typing import Final
 
 import msgspec
 
+from txndb.limits import CATALOG_LEASE_US
 from txndb.sim.clocks import ClockOptions
 from txndb.sim.iosim import IoOptions
 from txndb.sim.network import NetworkOptions
 from txndb.sim.seeds import derive
 
 CATEGORIES: Final = ("crash", "net", "disk", "clock")
+DATABASE: Final = "database"
+"""What is done to the database on purpose: splits, lease transfers, graceful restarts."""
 WORKLOADS: Final = ("bank", "cycle", "register")
+SQL_WORKLOADS: Final = ("ddl",)
+"""Workloads only a whole SQL database can run."""
+DATABASE_KINDS: Final = ("split", "transfer", "restart")
 NODES_MIN, NODES_MAX = 3, 7
 _EVENT_FAULTS: Final = {
     "crash": ("kill", "power", "pause", "rolling", "blackout", "power_in_io"),
@@ -44,6 +50,9 @@ class WorldOptions(msgspec.Struct, frozen=True):
     io: IoOptions
     engine_flush_bytes: int
     canaries: tuple[str, ...] = ()
+    database_kinds: tuple[str, ...] = ()
+    database_every_us: int = 1_000_000
+    catalog_lease_us: int = CATALOG_LEASE_US
 
 
 def draw_options(
@@ -54,8 +63,12 @@ def draw_options(
     nodes: int = 0,
     seconds: float = 10.0,
     canaries: tuple[str, ...] = (),
+    sql: bool = False,
 ) -> WorldOptions:
-    """The options of one seed; what is given (not empty or zero) is not drawn, but drawn numbers stay the same."""
+    """The options of one seed; what is given (not empty or zero) is not drawn, but drawn numbers stay the same.
+
+    `sql`: the world is a whole SQL database. What was added later is drawn from a stream of its own.
+    """
     rng = derive(seed, "options")
     drawn_nodes = rng.choice((3, 3, 4, 5, 5, 6, 7))
     drawn_workload = rng.choice(WORKLOADS)
@@ -65,6 +78,11 @@ def draw_options(
     kinds = [
         kind for category in CATEGORIES for kind in _EVENT_FAULTS[category] if _keep(rng, category, used)
     ]
+    later = derive(seed, "options/database")
+    if later.random() < 0.3 and sql:
+        drawn_workload = later.choice(SQL_WORKLOADS)
+    disturbed = later.random() < 0.6 and (faults == "all" or DATABASE in allowed)
+    database_kinds = tuple(kind for kind in DATABASE_KINDS if later.random() < 0.7 and disturbed)
     return WorldOptions(
         seed=seed,
         workload=workload or drawn_workload,
@@ -80,6 +98,9 @@ def draw_options(
         io=_draw_io(derive(seed, "options/disk"), faulty="disk" in used),
         engine_flush_bytes=rng.choice((20_000, 200_000, 4_000_000)),
         canaries=canaries,
+        database_kinds=database_kinds,
+        database_every_us=later.choice((200_000, 600_000, 2_000_000)),
+        catalog_lease_us=later.choice((2_000_000, 5_000_000, CATALOG_LEASE_US)),
     )
 
 

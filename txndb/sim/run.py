@@ -40,6 +40,7 @@ class Request(msgspec.Struct, frozen=True):
             nodes=self.nodes,
             seconds=self.seconds,
             canaries=self.canaries,
+            sql=self.parts == NODE_PARTS,
         )
 
     def replay_line(self, seed: int) -> str:

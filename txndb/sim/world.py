@@ -35,6 +35,7 @@ from txndb.sim.host import Machinery, SimHost, address_of
 from txndb.sim.loop import VirtualLoop, stack_of
 from txndb.sim.nemesis import Nemesis
 from txndb.sim.network import Network
+from txndb.sim.operator import Operator
 from txndb.sim.options import WorldOptions, calm
 from txndb.sim.parts import Parts
 from txndb.sim.seeds import derive
@@ -89,6 +90,7 @@ class World:
             io=options.io,
             engine_flush_bytes=options.engine_flush_bytes,
             canaries=options.canaries,
+            catalog_lease_us=options.catalog_lease_us,
             open_brain=parts.open_brain,
             new_disk=parts.new_disk,
             new_engine=parts.new_engine,
@@ -99,6 +101,14 @@ class World:
             host.on_fatal = self._on_fatal
         self.workload: Workload = MAKERS[options.workload](derive(options.seed, "workload"))
         self.nemesis = Nemesis(self.loop, self.hosts, self.network, options, derive(options.seed, "nemesis"))
+        self.operator = Operator(
+            self.hosts,
+            options,
+            derive(options.seed, "operator"),
+            self.trace,
+            self.workload,
+            self._client,
+        )
         self.phase = "boot"
         self._stopping = False
         self._clients: list[Client] = []
@@ -177,8 +187,13 @@ class World:
             self._clients.append(self._client(number))
         tasks = self._tasks = [self.loop.create_task(self._work(client)) for client in self._clients]
         harm = self.loop.create_task(self.nemesis.run())
+        administration = self.loop.create_task(self.operator.run())
+        self._tasks.append(administration)
         await asyncio.sleep(options.seconds)
         harm.cancel()
+        self._tasks.remove(administration)
+        administration.cancel()
+        await asyncio.gather(administration, return_exceptions=True)
         self._enter("heal")
         await self.nemesis.heal()
         await self._require_progress()

@@ -10,6 +10,7 @@ from txndb.sim.clients import Client
 from txndb.sim.history import History
 from txndb.sim.workloads.bank import Bank
 from txndb.sim.workloads.cycle import Cycle
+from txndb.sim.workloads.ddl import Ddl
 from txndb.sim.workloads.register import Register
 
 
@@ -25,8 +26,16 @@ class Workload(Protocol):
     async def read_all(self, client: Client) -> None:
         """The last operation: read everything once more."""
 
+    def split_statement(self, rng: Random) -> str:
+        """A statement that splits a table somewhere."""
+
     def check(self, history: History) -> list[str]:
         """What is wrong with the history; empty if nothing is."""
 
 
-MAKERS: Final[dict[str, Callable[[Random], Workload]]] = {"bank": Bank, "cycle": Cycle, "register": Register}
+MAKERS: Final[dict[str, Callable[[Random], Workload]]] = {
+    "bank": Bank,
+    "cycle": Cycle,
+    "register": Register,
+    "ddl": Ddl,
+}

@@ -46,6 +46,9 @@ class Bank:
     async def read_all(self, client: Client) -> None:
         await self._read(client, 0)
 
+    def split_statement(self, rng: Random) -> str:
+        return f"ALTER TABLE accounts SPLIT AT VALUES ({rng.randrange(self.accounts)})"
+
     def check(self, history: History) -> list[str]:
         return check_bank(history.calls(), self.accounts, self.accounts * self.money)
 

@@ -37,6 +37,9 @@ class Cycle:
     async def read_all(self, client: Client) -> None:
         await self._read(client, in_transaction=False)
 
+    def split_statement(self, rng: Random) -> str:
+        return f"ALTER TABLE ring SPLIT AT VALUES ({rng.randrange(self.keys)})"
+
     def check(self, history: History) -> list[str]:
         problems = []
         for call in history.calls():

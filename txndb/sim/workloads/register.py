@@ -59,6 +59,9 @@ class Register:
         for key in sorted(self._last):
             await self._read(client, key)
 
+    def split_statement(self, rng: Random) -> str:
+        return f"ALTER TABLE reg{rng.randrange(_TABLES)} SPLIT AT VALUES ({rng.randrange(4 * _KEYS_LIVE)})"
+
     def check(self, history: History) -> list[str]:
         return check_registers(history.calls())
 

@@ -1,0 +1,98 @@
+"""A table that changes its shape: every read is of one catalogue and one moment, DDL is serialized with everything.
+
+Operations: `put` (key; argument: the row's value, None if it was deleted), `column` (argument: the new column's
+default, which all rows have), `truncate` (argument: the epoch that begins), `side` (argument: the number in the table
+made anew), `look` (result: all rows; the same by value; single look-ups by value; the rows of `side` – the latter three
+None or empty in a read of one statement).
+
+What must hold (numbered as reported):
+1. a look is whole: row -1 is there, all rows have four columns, the epoch of row -1, and one value in the last column;
+2. primary key and indexes agree within a transaction;
+3. `side` has its two rows, with one number;
+4. each row, the epoch, the last column's value and the number in `side` are linearizable registers, to which TRUNCATE
+   writes as well: so DDL is strictly serializable with reads and writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from txndb.sim.checkers.register import check_key
+from txndb.sim.history import Call
+
+WIDTH = 4
+
+
+def check_schema(calls: Sequence[Call], keys: int) -> list[str]:
+    """What is wrong; empty if nothing is."""
+    looks = [call for call in calls if call.f == "look" and call.returned is not None]
+    problems = [f"look at {look.invoked}: {text}" for look in looks if (text := check_look(look.result))]
+    if problems:
+        return problems
+    for name, initial, part in _registers(calls, keys):
+        verdict = check_key(part, initial)
+        if not verdict.valid:
+            how = "is not linearizable" if verdict.valid is False else "is undecided"
+            stuck = verdict.stuck
+            what = (
+                "" if stuck is None else f": {stuck.f} {stuck.argument} -> {stuck.result} at {stuck.invoked}"
+            )
+            problems.append(f"4: {name} {how}{what}")
+    return problems
+
+
+def check_look(result: Any) -> str:
+    """Findings 1 to 3: what is wrong with one look by itself."""
+    rows, by_value, probes, side = result
+    if not rows or rows[0][0] != -1:
+        return f"1: row -1 is missing in {rows}"
+    if any(len(row) != WIDTH for row in rows):
+        return f"1: a table half altered: {rows}"
+    if any(row[2] != rows[0][1] or row[3] != rows[0][3] for row in rows):
+        return f"1: rows of several epochs or columns: {rows}"
+    if by_value is not None and sorted(by_value) != [(row[0], row[1]) for row in rows]:
+        return f"2: by value {by_value}, by key {rows}"
+    if any(found != [key] for key, found in probes):
+        return f"2: look-ups by value found {probes} in {rows}"
+    if side is not None and ([row[0] for row in side] != [1, 2] or side[0][1] != side[1][1]):
+        return f"3: side is {side}"
+    return ""
+
+
+def _registers(calls: Sequence[Call], keys: int) -> list[tuple[str, Any, list[Call]]]:
+    """The registers, each with its first value and the calls on it."""
+    rows: list[list[Call]] = [[] for _ in range(keys)]
+    epoch: list[Call] = []
+    column: list[Call] = []
+    side: list[Call] = []
+    for call in calls:
+        if call.f == "put":
+            rows[call.key].append(_write(call, call.argument))
+        elif call.f == "truncate":
+            epoch.append(_write(call, call.argument))
+            for part in rows:
+                part.append(_write(call, None))
+        elif call.f in ("column", "side"):
+            (column if call.f == "column" else side).append(_write(call, call.argument))
+        elif call.f == "look" and call.returned is not None:
+            seen, _, _, seen_side = call.result
+            values = {row[0]: row[1] for row in seen}
+            for key, part in enumerate(rows):
+                part.append(_read(call, values.get(key)))
+            epoch.append(_read(call, seen[0][1]))
+            column.append(_read(call, seen[0][3]))
+            if seen_side is not None:
+                side.append(_read(call, seen_side[0][1]))
+    named = [(f"row {key}", None, part) for key, part in enumerate(rows)]
+    return [*named, ("the epoch", 0, epoch), ("the column", 0, column), ("side", 0, side)]
+
+
+def _write(call: Call, value: Any) -> Call:
+    return msgspec.structs.replace(call, f="write", argument=value)
+
+
+def _read(call: Call, value: Any) -> Call:
+    return msgspec.structs.replace(call, f="read", argument=None, result=value)
