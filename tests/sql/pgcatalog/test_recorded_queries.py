@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from tests.sql.parse.corpus import captured_statements, catalog_queries
-from tests.sql.pgcatalog.server import postgres
+from tests.sql.pgcatalog.server import reference_database
 from tests.sql.pgcatalog.world import SAMPLE, as_texts, make_session, texts
 from txndb.errors import TxndbError
 
@@ -68,8 +68,8 @@ def test_what_pgbench_asks_of_the_catalogue() -> None:
 
 
 @pytest.fixture(scope="module")
-def reference() -> Iterator[psycopg.Connection]:
-    with postgres() as conn:
+def reference(postgres_url: str) -> Iterator[psycopg.Connection]:
+    with reference_database(postgres_url) as conn:
         for statement in SAMPLE:
             conn.execute(statement.encode())
         yield conn
