@@ -239,7 +239,7 @@ class Ddl:
             await client.single("BEGIN")
             await client.statement("TRUNCATE items")
             await client.statement("ALTER TABLE items ADD COLUMN y BIGINT DEFAULT -7")
-            await client.statement("INSERT INTO items (k, v, g) VALUES (-1, -7, -7), (2, -7, -7)")
+            await client.statement("INSERT INTO items (k, v, g) VALUES (-1, -7, -7), (2, -8, -7)")
             await client.statement("CREATE INDEX items_y ON items (y)")
             await client.statement("DROP TABLE side")
             await client.statement("ROLLBACK")
