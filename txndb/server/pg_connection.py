@@ -38,6 +38,7 @@ from txndb.server.pg_startup import error_response, greeting, notice_response, s
 STARTUP_TIMEOUT_S: Final = 60.0
 QUEUE_BYTES_MAX: Final = 1024 * 1024
 OUT_BYTES_FLUSH: Final = 64 * 1024
+COPY_CHUNK_BYTES: Final = 64 * 1024
 OUT_PIECES_FLUSH: Final = 256
 ROWS_PER_CHUNK: Final = 256
 STATEMENTS_MAX: Final = 10_000
@@ -567,7 +568,8 @@ class PgConnection(asyncio.Protocol):
                 raise
             kind = type(message)
             if kind is frontend.CopyData:
-                await copy.write(message.data)
+                await copy.write(self._with_more_data(message.data))
+                await asyncio.sleep(0)  # a bulk load must not keep the node from its heartbeats
             elif kind is frontend.CopyDone:
                 tag: str = await copy.finish()
                 return tag
@@ -584,6 +586,17 @@ class PgConnection(asyncio.Protocol):
                     if kind is Malformed
                     else ProtocolError("unexpected message during COPY from stdin")
                 )
+
+    def _with_more_data(self, data: bytes) -> bytes:
+        """The data with what else has arrived: clients send a message a line, and a call each is too dear."""
+        queue = self._queue
+        parts = [data]
+        size = len(data)
+        while queue and type(queue[0]) is frontend.CopyData and size < COPY_CHUNK_BYTES:
+            more = queue.popleft().data
+            parts.append(more)
+            size += len(more)
+        return b"".join(parts)
 
     @staticmethod
     async def _give_up(copy: Any, reason: str) -> None:

@@ -18,6 +18,7 @@ A coordinator is used by one task at a time. Driven by SQL sessions through `txn
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Sequence
 
@@ -124,6 +125,7 @@ class SnapshotReads(Reads):
             start, end = advance(start, end, low, high, response.resume, reverse)
             if response.rows:
                 yield response.rows
+                await asyncio.sleep(0)  # a local page suspends nobody: let others run between two
                 if limit:
                     left -= len(response.rows)
                     if left <= 0:
@@ -278,6 +280,8 @@ class Transaction(Reads):
         deadline_us = self._sender.deadline_us()
         wanted = list(dict.fromkeys(keys))
         for first in range(0, len(wanted), GET_KEYS_MAX):
+            if first:
+                await asyncio.sleep(0)
             await self._lock_page(wanted[first : first + GET_KEYS_MAX], lock, values, deadline_us)
 
     async def _lock_page(
@@ -346,6 +350,7 @@ class Transaction(Reads):
                 left -= len(rows)
             if rows:
                 yield rows
+                await asyncio.sleep(0)
             if limit and left <= 0:
                 return
 
