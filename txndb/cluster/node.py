@@ -64,6 +64,7 @@ START_TIMEOUT_US = 60_000_000
 JOIN_TIMEOUT_US = 10_000_000
 CHECK_TIMEOUT_US = 1_000_000
 JOIN_PAUSE_S = 0.2
+SNAPSHOT_TIMEOUT_S = 30.0
 
 
 class Node:
@@ -94,7 +95,7 @@ class Node:
         self._closed = False
         self._draining = False
         self._address = ""
-        self._snapshots_out: dict[tuple[RangeId, ReplicaId], None] = {}
+        self._snapshots_out: dict[tuple[RangeId, ReplicaId], asyncio.Task[None]] = {}
 
     @property
     def store(self) -> Store:
@@ -390,21 +391,26 @@ class Node:
         key = (replica.range_id, to)
         if key in self._snapshots_out or self._closed:
             return
-        self._snapshots_out[key] = None
         outgoing = OutgoingSnapshot(self.engine, replica, to)
-        self.spawn(self._send_snapshot(replica, to, outgoing), f"snapshot r{replica.range_id}")
+        work = self._send_snapshot(replica, to, outgoing)
+        self._snapshots_out[key] = self.spawn(work, f"snapshot r{replica.range_id}")
 
     async def _send_snapshot(self, replica: Replica, to: ReplicaId, outgoing: OutgoingSnapshot) -> None:
+        """Stream it; whatever comes of it, Raft is told, for it sends this peer nothing else meanwhile."""
         taken = False
         try:
-            answer = await self.body.transport.send_snapshot(node_of(to), outgoing.header, outgoing.chunks())
+            async with asyncio.timeout(SNAPSHOT_TIMEOUT_S):
+                answer = await self.body.transport.send_snapshot(
+                    node_of(to), outgoing.header, outgoing.chunks()
+                )
             taken = answer == b"ok"
-        except UnavailableError as error:
-            self.body.event(f"snapshot of range {replica.range_id} to node {node_of(to)}: {error.message}")
+        except (UnavailableError, TimeoutError) as error:
+            self.body.event(f"snapshot of range {replica.range_id} to node {node_of(to)}: {error}")
         finally:
             self._snapshots_out.pop((replica.range_id, to), None)
-        replica.raft.report_snapshot(to, taken, outgoing.index)
-        self.store.mark(replica)
+            if not self._closed:
+                replica.raft.report_snapshot(to, taken, outgoing.index)
+                self.store.mark(replica)
 
     # -- what the clock bound needs (`BoundHost`) ----------------------------------------------------------
 
@@ -511,6 +517,9 @@ class Node:
         """A connection broke."""
         self.live_peers.pop(peer, None)
         self.calls.on_peer_down(peer)
+        for (_, to), task in list(self._snapshots_out.items()):
+            if node_of(to) == peer:
+                task.cancel()  # its answer will not come any more
 
     async def on_call(self, method: str, payload: bytes) -> bytes:
         """A unary call: join, admin, debug. Raises `ProtocolError` for an unknown method."""

@@ -393,7 +393,9 @@ class Commits(Reads):
     def _complete_prepare(self, proposal: Proposal, effect: Effect) -> None:
         entry = proposal.entry
         if effect.outcome is not None or effect.verdict is Verdict.TOO_OLD:
-            if entry is not None:
+            if entry is not None and entry.attempt in self.state.prepares:
+                entry.state = EntryState.PREPARED  # by its earlier parts: recovery ends it (M7)
+            elif entry is not None:
                 entry.state, entry.bound = EntryState.ACTIVE, Timestamp(0)
                 self._end_entry(entry)
             self._answer_all(proposal.handles, api.Wounded("it was aborted by recovery"))
