@@ -53,6 +53,9 @@ GC_EVERY_US: Final = 60_000_000
 OUTCOME_TTL_US: Final = 600 * 1_000_000
 """How long outcome records are kept; a query about an older attempt is answered "too old" (rule M6)."""
 
+FUTURE_US_MAX: Final = 10_000_000
+"""A read this far ahead of the leaseholder's clock is refused instead of waited for (rule T2)."""
+
 # transactions
 ENTRY_WRITES_MAX: Final = 2_000
 ENTRY_WRITE_BYTES_MAX: Final = 1024 * 1024

@@ -31,6 +31,9 @@ class Timed(Protocol):
     def on_time(self) -> None:
         """Called about once a second."""
 
+    async def collect_garbage(self) -> None:
+        """Delete some of what dropped tables left behind."""
+
 
 class NodeHost(Gateway, KV, Protocol):
     """A node as its parts see it: a gateway, a door to the key space, and what the body gave."""

@@ -183,7 +183,7 @@ class Node:
             await self._check_cluster(join)
             self.spawn(self._announce(join), "announce")
         await self._until_serving()
-        await self.sql.start(bootstrap=newborn and not join)
+        await self.sql.start()
 
     def _locality(self) -> str:
         return ",".join(f"{key}={value}" for key, value in sorted(self.options.locality.items()))

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from txndb.cluster.catalogleases import NodeLeases
 from txndb.cluster.host import NodeHost
-from txndb.cluster.membership import run
 from txndb.cluster.messages import SessionMessage
+from txndb.errors import RetryError, UnavailableError
 from txndb.ids import NodeId
 from txndb.ranges import api
 from txndb.ranges.descriptor import node_of
 from txndb.sql.catalog.pgcatalog import system_schemas
-from txndb.sql.catalog.store import bootstrap_rows
+from txndb.sql.catalog.store import VERSION_KEY, bootstrap_rows
+from txndb.sql.exec.ddl import collect_garbage
 from txndb.sql.exec.program import program_compiler
 from txndb.sql.session.services import RangeRow, SqlServices
 from txndb.sql.session.session import Session, open_session
-from txndb.txn.api import ProgramCompiler
+from txndb.txn.api import Lock, ProgramCompiler
 
 CHANCE_BITS = 53
+GARBAGE_CHUNKS_MAX = 20
 
 
 class SqlNode:
@@ -24,6 +26,7 @@ class SqlNode:
 
     def __init__(self, node: NodeHost) -> None:
         self._node = node
+        self._collecting = False
         self.compile_program: ProgramCompiler = program_compiler()
         rand, time = node.body.rand, node.body.time
         self.leases = NodeLeases(node)
@@ -37,11 +40,24 @@ class SqlNode:
             virtual=system_schemas(),
         )
 
-    async def start(self, *, bootstrap: bool) -> None:
-        """Write the first rows of a new cluster."""
-        if bootstrap:
-            for key, value in bootstrap_rows():
-                await run(self._node, key, lambda old, value=value: value if old is None else None)
+    async def start(self) -> None:
+        """Write the first rows of a cluster that has none: a new one, or one whose first start was cut short."""
+        (version,) = await self._node.snapshot().get([VERSION_KEY])
+        while version is None:
+            txn = self._node.begin()
+            try:
+                (version,) = await txn.get([VERSION_KEY], Lock.EXCLUSIVE)
+                if version is None:
+                    for key, value in bootstrap_rows():
+                        txn.put(key, value)
+                    await txn.commit()
+                    return
+                await txn.rollback()
+            except RetryError:
+                await txn.rollback()
+            except BaseException:
+                await txn.rollback()
+                raise
 
     async def new_session(self, user: str, database: str, options: dict[str, str]) -> Session:
         """A session. Raises 28000 for an unknown role, 3D000 for an unknown database."""
@@ -75,6 +91,18 @@ class SqlNode:
     def on_message(self, sender: NodeId, item: SessionMessage) -> None:
         """A message of the SQL layer from another node."""
         self.leases.on_message(sender, item.payload)
+
+    async def collect_garbage(self) -> None:
+        """Delete some of what dropped tables left behind; called now and then where range 1 is led."""
+        if self._collecting:
+            return
+        self._collecting = True
+        try:
+            await collect_garbage(self._node, GARBAGE_CHUNKS_MAX)
+        except (RetryError, UnavailableError) as error:
+            self._node.body.event(f"collecting dropped tables waits: {error.message}")
+        finally:
+            self._collecting = False
 
     def on_time(self) -> None:
         """Called about once a second."""

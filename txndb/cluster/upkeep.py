@@ -307,6 +307,8 @@ class Upkeep:
                 outcomes = make_timestamp(max(0, now_us - self._node.options.outcome_ttl_us))
                 self._propose(replica, GcCommand(*header, versions, low, high, GC_ROWS_MAX))
                 self._propose(replica, OutcomeGcCommand(*header, outcomes, low, high, GC_ROWS_MAX))
+                if replica.range_id == 1:
+                    self._node.spawn(self._node.sql.collect_garbage(), "dropped tables")
 
     def on_collected(self, replica: Replica, effect: Effect) -> None:
         """A piece applied and more is left: the next one, after a pause that leaves the loop to others."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from txndb.ids import Timestamp
-from txndb.limits import SCAN_PAGE_BYTES_MAX, SCAN_PAGE_ROWS_MAX
+from txndb.limits import FUTURE_US_MAX, SCAN_PAGE_BYTES_MAX, SCAN_PAGE_ROWS_MAX
 from txndb.ranges import api
 from txndb.ranges.locks import EntryState, Item, LockEntry
 from txndb.ranges.parking import NEWEST, Handle, Parking
@@ -85,6 +85,8 @@ class Reads(Parking):
         """T2, GC threshold, `read_ts`: True when the snapshot may look at its keys now."""
         at = request.at
         wait_us = self.clock.wait_us_until_allowed(at)
+        if wait_us > FUTURE_US_MAX:
+            return api.Refused("22023", "the snapshot's timestamp is too far in the future")
         if wait_us > 0 and "T2" not in self._canaries:
             self._delay(wait_us, handle, request)
             return False
