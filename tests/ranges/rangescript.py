@@ -14,6 +14,7 @@ it got with each span, and age=N.
     splitat KEY ID
     apply [N]                              commit and apply N (default all) of the entries proposed, as one batch
     newterm [lost=N]                       another leader on the same replicated state; the last N proposals are lost
+    transfer [lost=N]                      the same by a transfer: `read_ts` and locks are handed over (L4)
     birth ID [handover=no]                 the right half's leaseholder begins; on ID: later commands are for this range
     time US                                the clock moves on, what is due happens
     lease on|off [proposals=no]            the leader lease, and whether Raft takes proposals
@@ -41,6 +42,7 @@ from txndb.ranges import api
 from txndb.ranges.command import Command as RangeCommand
 from txndb.ranges.command import GcCommand, OutcomeGcCommand, encode_command
 from txndb.ranges.descriptor import RangeDescriptor, make_replica_id
+from txndb.ranges.handover import decode_handover
 from txndb.ranges.leaseholder import Handover, Leaseholder
 from txndb.ranges.locks import LockEntry
 from txndb.ranges.state import RangeState, birth_batch
@@ -386,7 +388,14 @@ class RangeScript:
                 self.handovers[effect.right.range_id] = handover
             at.leaseholder.on_applied(effect)
 
-    def _do_newterm(self, command: Command) -> None:
+    def _do_transfer(self, command: Command) -> None:
+        payload = self.at.leaseholder.freeze()
+        handover = decode_handover(payload, self.at.term + 1)
+        assert handover is not None
+        self.say("handed over " + (" ".join(name_of(entry) for entry in handover.entries) or "nothing"))
+        self._do_newterm(command, handover)
+
+    def _do_newterm(self, command: Command, handover: Handover | None = None) -> None:
         at = self.at
         at.leaseholder.stop()
         lost = int(command.options.get("lost", "0"))
@@ -398,7 +407,7 @@ class RangeScript:
             at.state.apply([entry], KIND_CONFIG, lambda data: ())
         at.term += 1
         at.appended += 1
-        at.lead(None)
+        at.lead(handover)
 
     def _do_birth(self, command: Command) -> None:
         range_id = RangeId(int(command.args[0]))

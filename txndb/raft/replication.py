@@ -18,7 +18,7 @@ What a peer sends is checked before anything changes; what no correct peer sends
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from txndb.errors import CorruptionError
 from txndb.ids import ReplicaId
@@ -283,8 +283,11 @@ class Replication(Lease):
             peer.probe(peer.match + 1)
             peer.probe_sent = True  # ask again only when it answers a heartbeat
 
-    def transfer(self, target: ReplicaId, now_us: int) -> None:
-        """Hand leadership over: no proposals from now on, TimeoutNow as soon as `target` holds the whole log."""
+    def transfer(self, target: ReplicaId, now_us: int, payload: Callable[[], bytes] = bytes) -> None:
+        """Hand leadership over: no proposals from now on, TimeoutNow as soon as `target` holds the whole log.
+
+        `payload` is asked, in the step that gives up the lease, for what TimeoutNow carries to the driver there (L4).
+        """
         self._advance_now(now_us)
         if self.role is not Role.LEADER:
             raise NotLeader(self.leader)
@@ -298,6 +301,7 @@ class Replication(Lease):
         if self._quiesced:
             self._wake()
         self._transfer_to = target
+        self._transfer_payload = payload
         self._transfer_us = self._now_us + self.options.election_max_us
         self._sends_due = True
         self._maybe_hand_over(peer)
@@ -305,7 +309,7 @@ class Replication(Lease):
     def _maybe_hand_over(self, peer: Progress) -> None:
         if peer.match == self.last_index and not self._lease_lost:
             self._lease_lost = True  # L4, before anything else can be served
-            self._messages.append(TimeoutNow(peer.replica, self.id, self.term))
+            self._messages.append(TimeoutNow(peer.replica, self.id, self.term, self._transfer_payload()))
 
     def quiesce(self) -> bool:
         """Put an idle, fully replicated group to sleep; returns False when it is not one. A leader's call."""

@@ -132,6 +132,7 @@ class RaftState:
         self._heartbeat_us = NEVER_US
         self._commit_notice_us = NEVER_US
         self._transfer_to = NO_REPLICA
+        self._transfer_payload: Callable[[], bytes] = bytes
         self._transfer_us = NEVER_US
         self._lease_lost = False
         """L4: TimeoutNow was sent in this term."""
@@ -275,6 +276,7 @@ class RaftState:
         self._heartbeat_us = NEVER_US
         self._commit_notice_us = NEVER_US
         self._transfer_to = NO_REPLICA
+        self._transfer_payload = bytes
         self._transfer_us = NEVER_US
         self._lease_us = None
         self._uncommitted_bytes = 0

@@ -27,6 +27,7 @@ from txndb.errors import InternalError, TxndbError, UnavailableError
 from txndb.ids import AttemptId, Timestamp
 from txndb.ranges import api
 from txndb.ranges.commits import Commits
+from txndb.ranges.handover import encode_handover
 from txndb.ranges.locks import EntryState, LockEntry
 from txndb.ranges.parking import Handle, Handover, Host, Parked
 from txndb.ranges.state import Prepared, RangeState
@@ -74,6 +75,8 @@ class Leaseholder(Commits):
         if wait_us > 0 and "L1" not in self._canaries:
             self.host.wake_in(wait_us)
             return False
+        if handover is not None and handover.generation not in (0, self.state.descriptor.generation):
+            handover = None  # a split applied in between: the locks are of other borders
         handed = {e.attempt: e for e in handover.entries} if handover is not None else {}
         for attempt, record in self.state.prepares.items():
             if attempt not in handed and "L1-locks" not in self._canaries:
@@ -94,14 +97,27 @@ class Leaseholder(Commits):
         self.locks.adopt_prepared(record.txn, record.bound, [key for key, _ in record.writes])
 
     def _adopt_handed(self, entry: LockEntry) -> None:
-        """R1: the same token on the same node; a proposed entry without a record died with its proposal."""
-        if entry.state is EntryState.PREPARED and entry.attempt not in self.state.prepares:
-            return
-        if entry.state is EntryState.PROPOSED:
+        """R1, L4: the same token. What the log has brought about meanwhile stands: a record makes an entry prepared, by
+        the record's bound; without one, what was proposed or prepared has an outcome or died with its proposal."""
+        record = self.state.prepares.get(entry.attempt)
+        if record is not None:
+            entry.state, entry.bound = EntryState.PREPARED, record.bound
+            entry.writes = frozenset(key for key, _ in record.writes)
+        elif entry.state in (EntryState.PREPARED, EntryState.PROPOSED):
             return
         self.locks.adopt(entry)
         if entry.state is EntryState.COMMITTING:
             self._after_commit_wait(entry.bound, entry, [], api.Ok())
+
+    def freeze(self) -> bytes:
+        """L4, in the step that gives up the lease: what the next term's leader begins with. Nothing more is answered in
+        this one."""
+        if not self.serving or self.frozen:
+            return b""
+        self.frozen = True
+        return encode_handover(
+            self.state.descriptor.generation, self.read_ts, list(self.locks.entries.values())
+        )
 
     def stop(self) -> None:
         """The term is over: everyone is answered (L4); what was proposed may yet commit."""

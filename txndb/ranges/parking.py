@@ -72,14 +72,16 @@ def _cut_of(split: Proposal) -> bytes:
 
 
 class Handover:
-    """What survives on the same node from the left half of a split, for exactly one term (rules R1, L4)."""
+    """Locks and `read_ts` for exactly one term: of a split's right half on the same node (R1), or of the leader before,
+    whose descriptor then had this generation (L4; 0: a split's)."""
 
-    __slots__ = ("entries", "read_ts", "term")
+    __slots__ = ("entries", "generation", "read_ts", "term")
 
-    def __init__(self, term: int, read_ts: Timestamp, entries: list[LockEntry]) -> None:
+    def __init__(self, term: int, read_ts: Timestamp, entries: list[LockEntry], generation: int = 0) -> None:
         self.term = term
         self.read_ts = read_ts
         self.entries = entries
+        self.generation = generation
 
 
 class Parking(abc.ABC):

@@ -21,7 +21,7 @@ from txndb.clock import Clock
 from txndb.errors import DiskFullError, InternalError
 from txndb.ids import NodeId, RangeId, ReplicaId
 from txndb.raft.core import Raft
-from txndb.raft.types import KIND_CONFIG, AnyMessage, Config, Entry, Role, SoftState
+from txndb.raft.types import KIND_CONFIG, AnyMessage, Config, Entry, Role, SoftState, TimeoutNow
 from txndb.ranges import api
 from txndb.ranges.command import (
     Command,
@@ -32,6 +32,7 @@ from txndb.ranges.command import (
     encode_command,
 )
 from txndb.ranges.descriptor import RangeDescriptor, make_replica_id
+from txndb.ranges.handover import decode_handover
 from txndb.ranges.leaseholder import Handle, Handover, Leaseholder
 from txndb.ranges.locks import LockEntry
 from txndb.ranges.state import RAFT_INITIAL_TERM, Effect, RangeState
@@ -150,6 +151,8 @@ class Replica:
 
     def step(self, message: AnyMessage) -> None:
         """A Raft message from a peer."""
+        if isinstance(message, TimeoutNow) and message.payload:
+            self.handover = decode_handover(message.payload, message.term + 1)  # valid in that term only
         self.raft.step(message, self._clock.source.monotonic_us())
         if self.raft.has_ready():
             self._host.mark(self)
@@ -215,7 +218,7 @@ class Replica:
         if state is None or state.applied_term != leaseholder.term:
             return
         handover = self.handover
-        if handover is not None and handover.term != leaseholder.term:
+        if handover is not None and handover.term != leaseholder.term and "L4" not in self._canaries:
             handover = None  # valid in exactly one term (L4)
         if leaseholder.maybe_serve(handover):
             self.handover = None
@@ -236,7 +239,7 @@ class Replica:
         target = state.descriptor.replica_on(request.target)
         if target is None or target == self.replica_id:
             return api.Ok()
-        self.raft.transfer(target, self._clock.source.monotonic_us())
+        self.raft.transfer(target, self._clock.source.monotonic_us(), leaseholder.freeze)
         self._host.mark(self)
         return api.Ok()
 
