@@ -88,18 +88,23 @@ def cpu_seconds(pid: int) -> float:
 
 
 def process_rows(cluster: LocalCluster) -> list[tuple[str, str, str, str]]:
-    """Start, idle cost and memory of the nodes."""
+    """Start, idle cost and memory of nodes that have done nothing yet."""
     pids = [node.info.pid for node in cluster.nodes]
     before = [cpu_seconds(pid) for pid in pids]
     time.sleep(IDLE_S)
     idle = 100 * sum(cpu_seconds(pid) - b for pid, b in zip(pids, before, strict=True)) / IDLE_S
     start = max(node.info.start_s for node in cluster.nodes)
-    memory = max(resident_bytes_of(pid) for pid in pids) / 1e6
     return [
         row("node start to ready, s", start, 2, at_most=True),
         row("idle cluster, % of one core", idle, 5, at_most=True),
-        row("resident memory a node, MB", memory, 150, at_most=True),
+        memory_row("resident memory a node, just started, MB", cluster),
     ]
+
+
+def memory_row(title: str, cluster: LocalCluster) -> tuple[str, str, str, str]:
+    """The largest node's memory."""
+    memory = max(resident_bytes_of(node.info.pid) for node in cluster.nodes) / 1e6
+    return row(title, memory, 150, at_most=True)
 
 
 def row(
@@ -110,10 +115,15 @@ def row(
     bound = f"{'<=' if at_most else '>='} {floor:,g}" if floor else "–"
     return (
         title,
-        f"{value:,.4g}{' **missed**' if missed else ''}",
+        f"{number(value)}{' **missed**' if missed else ''}",
         bound,
-        "–" if peer is None else f"{peer:,.4g}",
+        "–" if peer is None else number(peer),
     )
+
+
+def number(value: float) -> str:
+    """Four digits are enough, but thousands are not written as powers."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def table(rows: list[tuple[str, str, str, str]], heading: str) -> str:
@@ -165,7 +175,7 @@ def run(seconds: float, pairs: int) -> str:
                 print(f"  {figure.title}: {ours} against {theirs}", file=sys.stderr)
                 other = statistics.median(theirs) if theirs else None
                 rows.append(row(figure.title, median, figure.floor, other, at_most=figure.at_most))
-            rows += idle_rows
+            rows += [*idle_rows, memory_row("resident memory a node, after these runs, MB", cluster)]
     rows += [failover_row(15), embedded_row(seconds)]
     cpus = os.cpu_count()
     return table(
