@@ -363,9 +363,9 @@ class Store:
         batch: list[tuple[Slot, Ready]],
         waiters: list[asyncio.Future[None]],
     ) -> None:
+        error = None if done.cancelled() else done.exception()
         if self._closed or done.cancelled():
-            return
-        error = done.exception()
+            return  # whoever closes flushes once more, and meets the error himself
         if error is not None:
             self.body.fatal(error)  # P1: a failed write or sync ends the process
             return
