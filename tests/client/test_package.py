@@ -30,7 +30,7 @@ def test_a_node_does_not_load_the_driver() -> None:
 
 
 def test_the_readmes_transfer_runs() -> None:
-    """The function of the quick tour, on the in-process database of its first line."""
+    """The function of the quick tour, on a database in this process."""
     block = README.read_text("utf-8").split("```python\n")[1].split("```")[0]
     lines = [line for line in block.splitlines() if not line.startswith("conn = ")]
     connection = txndb.connect()
