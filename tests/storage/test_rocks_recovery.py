@@ -99,3 +99,14 @@ def test_p3_writes_between_sync_and_flush_are_synced_before_the_switch(tmp_path:
     os.truncate(_newest_log(copy), 0)
     assert _batches(copy) == 2
     engine.close()
+
+
+def test_large_tables_keep_their_index_in_pieces_that_the_cache_can_hold(tmp_path: Path) -> None:
+    """One index block for two million rows outgrows a shard of the block cache: each seek read all of it again."""
+    engine = RocksEngine(str(tmp_path / "engine"))
+    _write(engine, 1)
+    engine.close()
+    options = max((tmp_path / "engine").glob("OPTIONS-*")).read_text()
+    assert "index_type=kTwoLevelIndexSearch" in options
+    assert "partition_filters=true" in options
+    assert "pin_top_level_index_and_filter=true" in options

@@ -216,7 +216,8 @@ class Peer:
     def _flush(self) -> None:
         self._flush_scheduled = False
         connection = self._connection
-        if connection is None or connection.transport is None:
+        # A transport closes before its protocol hears of the loss, and refuses writes from then on.
+        if connection is None or connection.transport is None or connection.transport.is_closing():
             self._drop_queue()
             return
         if not connection.writable or not self._queue:
@@ -238,11 +239,13 @@ class Peer:
             if size and size + len(frame) + 4 > COALESCE_BYTES_MAX:
                 connection.transport.write(encode_packet(queue[begin:i]))
                 begin, size = i, 0
-                if not connection.writable:
+                if not connection.writable or connection.transport.is_closing():
                     break
             size += len(frame) + 4
         rest = queue[begin:]
-        if connection.writable:
+        if connection.transport.is_closing():
+            self.dropped_frames += len(rest)
+        elif connection.writable:
             connection.transport.write(encode_packet(rest))
         else:
             left = sum(len(frame) + 4 for frame in rest)

@@ -25,6 +25,7 @@ from itertools import chain, takewhile
 from typing import Final, cast
 
 from rocksdict import (
+    BlockBasedIndexType,
     BlockBasedOptions,
     Cache,
     Checkpoint,
@@ -221,5 +222,11 @@ def _options() -> Options:
     table.set_block_cache(Cache(BLOCK_CACHE_BYTES))
     table.set_bloom_filter(10, False)
     table.set_cache_index_and_filter_blocks(True)
+    # One index block a file outgrows a shard of the cache (512 KiB) at about two million rows; from then on every
+    # seek reads and decompresses it anew, 260 µs instead of 4. In partitions of 4 KiB it stays cached.
+    table.set_index_type(BlockBasedIndexType.two_level_index_search())
+    table.set_partition_filters(True)
+    table.set_metadata_block_size(4096)
+    table.set_pin_top_level_index_and_filter(True)
     options.set_block_based_table_factory(table)
     return options
