@@ -321,10 +321,12 @@ class SessionCore:
         raise AssertionError("unreachable")
 
     async def _lost(self, block: Block) -> bool:
+        """K4: whether the error may come of a mixed view: a lock was lost, or the catalogue is not its own any more."""
         if block.txn is None:
             return False
         try:
             await block.txn.check()
+            block.check_not_ended()
         except RetryError:
             return True
         return False
@@ -360,6 +362,7 @@ class SessionCore:
         ):
             try:
                 await block.txn.check()
+                block.check_not_ended()
             except RetryError as lost:
                 error = lost
         if isinstance(error, RetryError):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from txndb.errors import InternalError, OutcomeUnknownError, RetryError, sql_error
-from txndb.ids import Timestamp
+from txndb.ids import Timestamp, physical_us
 from txndb.sql.catalog.leases import Age, CatalogLease
 from txndb.sql.catalog.snapshot import Catalog
 from txndb.sql.session.services import SqlServices
@@ -126,6 +126,14 @@ class Block:
         if not self.lease.not_before <= at <= self.lease.not_after:
             raise RetryError("the catalogue changed while the statement ran")
         self.lease.note_use(at)
+
+    def check_not_ended(self) -> None:
+        """Raise `RetryError` if no timestamp that the lease allows is left: it cannot commit, and what it read may be of
+        a later catalogue (D1, K4)."""
+        if self.lease is not None and physical_us(self.lease.not_after) < self.services.wall_us():
+            raise RetryError(
+                "the transaction outlived its catalogue lease", hint="Replay the whole transaction."
+            )
 
     def release(self) -> None:
         """Give the lease back."""
