@@ -5,7 +5,7 @@ from __future__ import annotations
 from txndb.cluster.catalogleases import NodeLeases
 from txndb.cluster.host import NodeHost
 from txndb.cluster.messages import SessionMessage
-from txndb.errors import RetryError, UnavailableError
+from txndb.errors import RetryError, SnapshotTooOldError, UnavailableError
 from txndb.ids import NodeId
 from txndb.ranges import api
 from txndb.ranges.descriptor import node_of
@@ -42,7 +42,7 @@ class SqlNode:
 
     async def start(self) -> None:
         """Write the first rows of a cluster that has none: a new one, or one whose first start was cut short."""
-        (version,) = await self._node.snapshot().get([VERSION_KEY])
+        version = await self._catalogue_version()
         while version is None:
             txn = self._node.begin()
             try:
@@ -58,6 +58,14 @@ class SqlNode:
             except BaseException:
                 await txn.rollback()
                 raise
+
+    async def _catalogue_version(self) -> bytes | None:
+        while True:
+            try:
+                (version,) = await self._node.snapshot().get([VERSION_KEY])
+                return version
+            except SnapshotTooOldError:
+                continue  # it waited for a leaseholder for longer than versions are kept: read anew
 
     async def new_session(self, user: str, database: str, options: dict[str, str]) -> Session:
         """A session. Raises 28000 for an unknown role, 3D000 for an unknown database."""
