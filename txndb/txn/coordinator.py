@@ -485,6 +485,8 @@ class Transaction(Reads):
         """Commit; c, or 0 if nothing was written. Errors as `txndb.txn.api.Txn.commit`."""
         self._must_live()
         if not self.spans and not self.writes:
+            if self._gateway.clock.latest() > self.not_after:  # D1: what it bound may have been changed since
+                raise self.dead("its catalogue lease ended before its commit timestamp")
             self.over = True
             self._gateway.unregister(self)
             return Timestamp(0)

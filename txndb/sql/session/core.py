@@ -501,8 +501,7 @@ class SessionCore:
             block.write_txn(found.kind if found.kind != "SELECT" else "SELECT FOR UPDATE")
         x = self.context_of(block, catalog, found.parameters(self._values(found, source, params)))
         count, rows = await found.run(x)
-        if block.snapshot is not None:
-            block.check_lease()
+        block.check_lease()
         return Result(_tag(found.kind, count), self.columns_of(found), rows)
 
     def columns_of(self, found: Executable) -> tuple[ColumnInfo, ...] | None:

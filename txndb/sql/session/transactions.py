@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from txndb.errors import InternalError, OutcomeUnknownError, RetryError, sql_error
-from txndb.ids import Timestamp, physical_us
+from txndb.ids import Timestamp
 from txndb.sql.catalog.leases import Age, CatalogLease
 from txndb.sql.catalog.snapshot import Catalog
 from txndb.sql.session.services import SqlServices
@@ -117,8 +117,11 @@ class Block:
         return self.catalog
 
     def check_lease(self) -> None:
-        """A snapshot's timestamp must lie within its lease (rules D1, S2). Before anything read at it is shown."""
-        if self.snapshot is None or self.lease is None:
+        """Before anything read is shown: a snapshot's timestamp must lie within its lease (rules D1, S2)."""
+        if self.lease is None:
+            return
+        if self.snapshot is None:
+            self.check_not_ended()
             return
         at = self.snapshot.timestamp
         if at is None:
@@ -128,9 +131,9 @@ class Block:
         self.lease.note_use(at)
 
     def check_not_ended(self) -> None:
-        """Raise `RetryError` if no timestamp that the lease allows is left: it cannot commit, and what it read may be of
-        a later catalogue (D1, K4)."""
-        if self.lease is not None and physical_us(self.lease.not_after) < self.services.wall_us():
+        """Raise `RetryError` if no timestamp that the lease allows is left: it cannot commit, and what it read may be
+        of a later catalogue, or gone with the old one (D1, K4)."""
+        if self.lease is not None and not self.lease.is_usable():
             raise RetryError(
                 "the transaction outlived its catalogue lease", hint="Replay the whole transaction."
             )

@@ -1,0 +1,288 @@
+"""Catalogue leases: one test per rule D1–D8 of the transaction protocol, and what the rule's absence breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.cluster.leaseworld import LEASE_US, LeaseWorld
+from txndb.cluster.catalogleases import LeaseRow, Revoke, _encode
+from txndb.errors import RetryError
+from txndb.ids import NodeId, Timestamp
+
+LEASE_S = LEASE_US / 1e6
+
+
+Build = Callable[..., LeaseWorld]
+
+
+@pytest.fixture
+def build() -> Iterator[Build]:
+    """Makes worlds with a table of one row that every node holds a lease for; rules named are switched off."""
+    worlds: list[LeaseWorld] = []
+
+    def make(*canaries: str) -> LeaseWorld:
+        world = LeaseWorld(*canaries)
+        worlds.append(world)
+        world.at(1, "CREATE TABLE t (k INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1, 10)")
+        for n in (2, 3):
+            assert world.at(n, "SELECT k FROM t") == [(1,)]
+        return world
+
+    yield make
+    for world in worlds:
+        world.loop.bury()
+        world.loop.close()
+
+
+@pytest.fixture
+def world(build: Build) -> LeaseWorld:
+    return build()
+
+
+def _truncate_past_a_paused_node(world: LeaseWorld) -> list[tuple[int, ...]]:
+    """A reader at node 3 has bound nothing but its catalogue; it sleeps through a TRUNCATE. What it reads then."""
+    reader = world.connect(3)
+    world.execute(reader, "BEGIN READ ONLY", "SELECT 1")
+    world.pause(3)
+    truncate = world.start(world.connect(1).execute("TRUNCATE t"))
+    world.wait(LEASE_S / 4)
+    assert not truncate.done(), "an unreturned lease is waited out"
+    world.finish(truncate)
+    world.resume(3)
+    return world.execute(reader, "SELECT k FROM t")
+
+
+def test_d1_a_paused_node_wakes_to_refusals(world: LeaseWorld) -> None:
+    with pytest.raises(RetryError):
+        _truncate_past_a_paused_node(world)
+    assert world.at(3, "SELECT k FROM t") == []
+
+
+def test_d1_without_it_the_paused_node_reads_with_the_old_catalogue(build: Build) -> None:
+    assert _truncate_past_a_paused_node(build("D1")) == [(1,)]
+
+
+def test_d1_bounds_a_transaction_that_wrote_nothing(world: LeaseWorld) -> None:
+    reader = world.connect(3)
+    world.execute(reader, "BEGIN", "SELECT 1")
+    world.pause(3)
+    world.at(1, "DROP TABLE t")
+    world.resume(3)
+    with pytest.raises(RetryError):
+        world.execute(reader, "COMMIT")
+
+
+def test_d2_an_open_ddl_transaction_stops_nobody(world: LeaseWorld) -> None:
+    ddl = world.connect(1)
+    world.execute(ddl, "BEGIN", "CREATE TABLE u (k INT PRIMARY KEY)", "TRUNCATE t")
+    for n in (1, 2, 3):
+        world.at(n, f"INSERT INTO t VALUES ({n + 10}, 0)")
+    world.execute(ddl, "ROLLBACK")
+    assert world.at(2, "SELECT count(*) FROM t") == [(4,)]
+
+
+def test_d2_younger_users_are_wounded_when_the_ddl_commits(world: LeaseWorld) -> None:
+    ddl, user = world.connect(1), world.connect(2)
+    world.execute(ddl, "BEGIN", "TRUNCATE t")
+    world.execute(user, "BEGIN", "INSERT INTO t VALUES (2, 20)")
+    world.execute(ddl, "COMMIT")
+    with pytest.raises(RetryError):
+        world.execute(user, "COMMIT")
+    assert world.at(3, "SELECT k FROM t") == []
+
+
+def _truncate_beside_an_older_insert(world: LeaseWorld) -> list[tuple[int, ...]]:
+    """An older transaction uses the catalogue while TRUNCATE commits; then it inserts, and commits later."""
+    older = world.connect(2)
+    world.execute(older, "BEGIN", "SELECT k FROM t WHERE k = 7")
+    truncate = world.start(world.connect(1).execute("TRUNCATE t"))
+    world.wait(LEASE_S / 4)
+    first = truncate.done()
+    world.execute(older, "INSERT INTO t VALUES (7, 70)", "COMMIT")
+    world.finish(truncate)
+    rows = world.at(3, "SELECT k FROM t")
+    return [(int(first), *row) for row in rows] or [(int(first),)]
+
+
+def test_d2_an_older_user_is_waited_for(world: LeaseWorld) -> None:
+    assert _truncate_beside_an_older_insert(world) == [(0,)], "TRUNCATE comes after the row"
+
+
+def test_d2_without_it_an_acknowledged_row_is_lost(build: Build) -> None:
+    assert _truncate_beside_an_older_insert(build("D2")) == [(1,)], "TRUNCATE came first, the row is gone"
+
+
+def _two_ddls_on_one_version(world: LeaseWorld) -> list[str]:
+    """Node 3's ALTER TABLE sleeps through another one; then it commits. The columns there are."""
+    late = world.connect(3)
+    world.execute(late, "BEGIN", "ALTER TABLE t ADD COLUMN late INT")
+    world.pause(3)
+    world.at(1, "ALTER TABLE t ADD COLUMN early INT")
+    world.resume(3)
+    try:
+        world.execute(late, "COMMIT")
+    finally:
+        rows = world.at(
+            1, "SELECT column_name FROM information_schema.columns WHERE table_name = 't' ORDER BY 1"
+        )
+        names = [name for (name,) in rows]
+    return names
+
+
+def test_d2_a_ddl_commits_only_on_the_version_it_was_bound_against(world: LeaseWorld) -> None:
+    with pytest.raises(RetryError):
+        _two_ddls_on_one_version(world)
+
+
+def test_d2_without_the_version_check_a_ddl_undoes_another(build: Build) -> None:
+    assert "early" not in _two_ddls_on_one_version(build("D2-version"))
+
+
+def _renew_over_a_ddl(world: LeaseWorld) -> list[tuple[int, ...]]:
+    """Node 3 is cut off while t gets a column; then it takes a lease again, and an old user of its reads."""
+    reader = world.connect(3)
+    world.execute(reader, "BEGIN READ ONLY", "SELECT 1")
+    world.isolate(3)
+    world.at(1, "ALTER TABLE t ADD COLUMN w INT DEFAULT 5")
+    world.rejoin(3)
+    world.wait(2.0)
+    other = world.connect(3)
+    world.execute(other, "SELECT 1")
+    return world.execute(reader, "SELECT * FROM t")
+
+
+def test_d3_a_renewal_of_another_version_extends_nobody(world: LeaseWorld) -> None:
+    with pytest.raises(RetryError):
+        _renew_over_a_ddl(world)
+
+
+def test_d3_without_it_an_old_user_goes_on(build: Build) -> None:
+    assert _renew_over_a_ddl(build("D3")) == [(1, 10)]
+
+
+def test_d3_a_renewal_of_the_same_version_carries_its_users_on(world: LeaseWorld) -> None:
+    user = world.connect(2)
+    world.execute(user, "BEGIN", "INSERT INTO t VALUES (2, 20)")
+    world.wait(3 * LEASE_S)
+    world.execute(user, "COMMIT")
+    assert world.at(3, "SELECT count(*) FROM t") == [(2,)]
+
+
+def _alter_past_a_deaf_node(world: LeaseWorld) -> tuple[bool, list[tuple[int, ...]]]:
+    """Node 3's SQL layer hears of no revocation. Whether ALTER was answered at once, and what node 3 reads then."""
+    world.node(3).sql.leases.on_message = lambda sender, payload: None  # type: ignore[method-assign]
+    reader = world.connect(3)
+    alter = world.start(world.connect(1).execute("ALTER TABLE t ADD COLUMN w INT DEFAULT 5"))
+    world.wait(LEASE_S / 8)
+    done = alter.done()
+    rows = world.execute(reader, "SELECT * FROM t")
+    world.finish(alter)
+    return done, rows
+
+
+def test_d4_a_ddl_commits_above_what_was_not_returned(world: LeaseWorld) -> None:
+    assert _alter_past_a_deaf_node(world) == (False, [(1, 10)])
+    assert world.at(3, "SELECT * FROM t") == [(1, 10, 5)]
+
+
+def test_d4_without_it_a_node_reads_with_the_old_catalogue(build: Build) -> None:
+    assert _alter_past_a_deaf_node(build("D4")) == (True, [(1, 10)])
+
+
+def test_d4_a_restarted_node_does_not_return_its_predecessors_lease(world: LeaseWorld) -> None:
+    world.restart(3)
+    before_us = world.loop.now_us
+    row = world.node(3).sql.leases  # of the new process: it took none yet
+    assert row.acquired_count == 0
+    world.at(1, "TRUNCATE t")
+    assert world.loop.now_us - before_us > LEASE_US / 2, (
+        "what the dead process sent might still have committed"
+    )
+
+
+@pytest.mark.parametrize(("canaries", "usable"), [((), False), (("D5",), True)])
+def test_d5_a_lease_asked_back_before_it_was_known_is_dead_on_arrival(
+    build: Build, canaries: tuple[str, ...], usable: bool
+) -> None:
+    world = build(*canaries)
+    node = world.node(3)
+    leases = node.sql.leases
+    number = 1000
+    revoke = Revoke(1, number, Timestamp(1), b"", node.incarnation)
+    incarnation = world.hosts[2].incarnation
+    assert incarnation is not None
+    incarnation.call_soon(leases.on_message, NodeId(1), _encode(revoke))
+    world.wait(0.1)
+    assert leases.cached(None) is None
+    row = LeaseRow(number, Timestamp(node.clock.now() + (LEASE_US << 12)), node.incarnation)
+    world.finish(incarnation.spawn(leases._install(row, 1, node.clock.now())))
+    assert (leases.cached(None) is not None) is usable
+
+
+def _old_joiner(world: LeaseWorld) -> bool:
+    """A DDL waits for an old user at node 3, a young acquisition there for the DDL. Does an older one get through?"""
+    user, joiner, ddl = world.connect(3), world.connect(3), world.connect(1)
+    world.execute(user, "BEGIN", "SELECT k FROM t WHERE k = 1")
+    world.execute(joiner, "BEGIN")
+    world.execute(ddl, "BEGIN", "CREATE TABLE u (k INT PRIMARY KEY)")
+    commit = world.start(ddl.execute("COMMIT"))
+    world.wait(0.2)
+    young = world.start(world.connect_later(3, "SELECT k FROM t"))
+    world.wait(0.2)
+    assert not commit.done() and not young.done()
+    joined = world.start(joiner.execute("SELECT k FROM t"))
+    world.wait(0.5)
+    through = joined.done()
+    world.execute(user, "COMMIT")
+    world.finish(joined)
+    world.finish(young)
+    with pytest.raises(RetryError):
+        world.finish(commit)
+        raise RetryError("it was not wounded")
+    return through
+
+
+def test_d6_an_acquisition_has_the_age_of_the_oldest_that_waits(world: LeaseWorld) -> None:
+    assert _old_joiner(world)
+
+
+def test_d6_without_it_the_oldest_waits_behind_a_younger_ddl(build: Build) -> None:
+    assert not _old_joiner(build("D6"))
+
+
+def test_d7_rows_written_beside_create_index_are_in_the_index(world: LeaseWorld) -> None:
+    ddl = world.connect(1)
+    world.execute(ddl, "BEGIN", "CREATE INDEX t_v ON t (v)")
+    insert = world.start(world.connect(2).execute("INSERT INTO t VALUES (2, 20)"))
+    world.wait(0.3)
+    assert not insert.done(), "the whole primary key is locked shared"
+    world.execute(ddl, "INSERT INTO t VALUES (3, 30)", "COMMIT")
+    world.finish(insert)
+    for k in (1, 2, 3):
+        assert world.at(3, f"SELECT k FROM t WHERE v = {10 * k}") == [(k,)]
+
+
+def test_d7_an_older_writer_makes_create_index_start_again(world: LeaseWorld) -> None:
+    older, ddl = world.connect(2), world.connect(1)
+    world.execute(older, "BEGIN")
+    world.execute(ddl, "BEGIN", "CREATE INDEX t_v ON t (v)")
+    world.execute(older, "INSERT INTO t VALUES (2, 20)", "COMMIT")
+    with pytest.raises(RetryError):
+        world.execute(ddl, "COMMIT")
+    assert world.at(3, "SELECT count(*) FROM pg_indexes WHERE indexname = 't_v'") == [(0,)]
+
+
+def test_d8_a_default_is_evaluated_once_for_all_rows(world: LeaseWorld) -> None:
+    world.at(1, "ALTER TABLE t ADD COLUMN since TIMESTAMPTZ DEFAULT now()")
+    first = world.at(2, "SELECT since FROM t WHERE k = 1")
+    world.wait(1.0)
+    world.at(3, "INSERT INTO t (k) VALUES (2)")
+    assert world.at(3, "SELECT since FROM t WHERE k = 1") == first
+    assert world.at(3, "SELECT count(DISTINCT since) FROM t") == [(2,)]
+
+
+def test_d8_a_dropped_columns_values_do_not_come_back(world: LeaseWorld) -> None:
+    world.at(1, "ALTER TABLE t DROP COLUMN v", "ALTER TABLE t ADD COLUMN v INT DEFAULT 5")
+    assert world.at(2, "SELECT v FROM t") == [(5,)]
