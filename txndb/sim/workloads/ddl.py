@@ -128,7 +128,7 @@ class Ddl:
         key, value, draw = rng.randrange(KEYS), self._value(), rng.random()
 
         async def put() -> int:
-            if draw > 0.8:  # what is undone up to a savepoint leaves nothing
+            if draw > 0.95:  # what is undone up to a savepoint leaves nothing
                 await client.statement("SAVEPOINT before")
                 await client.statement("TRUNCATE items")
                 await client.statement("CREATE INDEX IF NOT EXISTS items_g ON items (g, v)")
