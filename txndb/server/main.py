@@ -104,7 +104,10 @@ class NodeProcess:
             self._data = DataDir.open(config.data_dir)
             listeners = config.listeners(self._data.addresses())
         self._transport = transport = ServerTransport(stderr_event)
-        rpc = await self._bind("rpc", listeners["rpc"], transport.listen)
+        rpc_at = listeners["rpc"]
+        if rpc_at.fallback and join_address(rpc_at.host, rpc_at.port) in config.join:
+            rpc_at = Listener(rpc_at.host, 0)  # the default port is the member's that this node is to join
+        rpc = await self._bind("rpc", rpc_at, transport.listen)
         self._body = body = ServerBody(self._data, source, transport)
         self._node = node = await self._open_node(body)
         await node.start(list(config.join), self._advertised(rpc))
