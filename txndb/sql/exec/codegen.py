@@ -59,7 +59,9 @@ class Codegen:
         self.namespace: dict[str, Any] = dict(source_namespace())
         self.preamble: list[str] = []
         self._params: dict[int, str] = {}
-        self._hoisted: list[tuple[Bound, str]] = []
+        self._hoisted: dict[tuple[str | int, ...], list[tuple[Bound, str]]] = {}
+        """Casts computed once, by name and parameters: IN with thousands of parameters has as many of them."""
+        self._hoists = 0
         self._temps = 0
 
     # --- names
@@ -135,12 +137,15 @@ class Codegen:
 
     def _call(self, expr: Call) -> str:
         if self._hoistable(expr):
-            for known, name in self._hoisted:
+            indexes = (a.index if isinstance(a, Param) else -1 for a in expr.args)
+            alike = self._hoisted.setdefault((expr.name, *indexes), [])
+            for known, name in alike:
                 if known == expr:
                     return name
-            name = f"h{len(self._hoisted)}"
             source = self._plain_call(expr)
-            self._hoisted.append((expr, name))
+            name = f"h{self._hoists}"
+            self._hoists += 1
+            alike.append((expr, name))
             self.preamble.append(f"{name} = {source}")
             return name
         return self._plain_call(expr)
