@@ -14,43 +14,19 @@ from typing import Any
 import msgspec
 
 from txndb.errors import InFailedTransactionError, QueryCanceledError, SqlError, TxndbError, sql_error
-
-
-class Column(msgspec.Struct, frozen=True):
-    name: str
-    type_oid: int
-    typmod: int = -1
-    type_len: int = -1
-    table_oid: int = 0
-    column_no: int = 0
-
-
-class Notice(msgspec.Struct, frozen=True):
-    severity: str
-    sqlstate: str
-    message: str
-    detail: str = ""
-    hint: str = ""
-
-
-class Result(msgspec.Struct):
-    tag: str
-    columns: tuple[Column, ...] | None = None
-    rows: list[tuple[Any, ...]] = []
-    suspended: bool = False
-    copy: Any = None
+from txndb.sql.session.api import ColumnInfo, Notice, Result
 
 
 class Prepared(msgspec.Struct):
     sql: str
     param_oids: tuple[int, ...]
-    columns: tuple[Column, ...] | None
+    columns: tuple[ColumnInfo, ...] | None
 
 
 class Portal(msgspec.Struct):
     prepared: Prepared
     params: list[Any]
-    columns: tuple[Column, ...] | None
+    columns: tuple[ColumnInfo, ...] | None
     rows: list[tuple[Any, ...]] | None = None
     at: int = 0
 
@@ -153,10 +129,10 @@ class FakeSession:
         columns = self._columns(cursor.description, rows)
         return Result(f"SELECT {len(rows)}", columns, rows)
 
-    def _columns(self, description: Any, rows: list[tuple[Any, ...]]) -> tuple[Column, ...]:
+    def _columns(self, description: Any, rows: list[tuple[Any, ...]]) -> tuple[ColumnInfo, ...]:
         first = rows[0] if rows else (None,) * len(description)
         return tuple(
-            Column(d[0], _OIDS.get(type(value), 25)) for d, value in zip(description, first, strict=True)
+            ColumnInfo(d[0], _OIDS.get(type(value), 25)) for d, value in zip(description, first, strict=True)
         )
 
     def _failed(self, error: SqlError) -> SqlError:
