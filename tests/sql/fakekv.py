@@ -199,7 +199,9 @@ class FakeTxn:
         self.writes[key] = value
 
     async def lock(self, keys: Sequence[bytes]) -> None:
-        await self.get(keys, Lock.EXCLUSIVE)
+        self.kv.requests += 1
+        self._check_lost()
+        self.locked.update((key, Lock.EXCLUSIVE) for key in keys)
 
     def savepoint(self) -> int:
         return len(self.undo)

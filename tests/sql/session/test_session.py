@@ -345,3 +345,28 @@ def test_plans_are_cached_across_literals() -> None:
         return len(session.services.plans) - before
 
     assert run_async(run()) == 0
+
+
+def test_a_batch_of_rows_takes_as_many_sequence_numbers() -> None:
+    async def run() -> list[Any]:
+        db = Database()
+        session = await db.session()
+        await session.execute("CREATE TABLE s (a serial, b int)")  # two sequences: the column and the row id
+        first = (await session.execute("INSERT INTO s (b) VALUES (0) RETURNING a")).rows
+        await session.execute("INSERT INTO s (b) SELECT g FROM generate_series(1, 200) AS g")
+        return [first, (await session.execute("SELECT min(a), max(a), count(DISTINCT a) FROM s")).rows]
+
+    assert run_async(run()) == [[(1,)], [(1, 201, 201)]]
+
+
+def test_restart_identity_forgets_the_blocks_of_every_session() -> None:
+    async def run() -> list[Any]:
+        db = Database()
+        session = await db.session()
+        await session.execute("CREATE TABLE s (a serial PRIMARY KEY, b int)")
+        await session.execute("INSERT INTO s (b) VALUES (1), (2), (3)")
+        await session.execute("TRUNCATE s RESTART IDENTITY")
+        await session.execute("INSERT INTO s (b) SELECT g FROM generate_series(1, 100) AS g")
+        return (await session.execute("SELECT min(a), max(a), count(*) FROM s")).rows
+
+    assert run_async(run()) == [(1, 100, 100)]

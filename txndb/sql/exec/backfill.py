@@ -53,6 +53,8 @@ class IndexWriter:
             self.side = True
             marks = [(garbage_key(self.table.id, i), b"\x01") for i in self.index_ids]
             await write_aside(self.c.kv, marks)
+            # Locked until the DDL ends: else a collector takes the new entries for garbage.
+            await self.c.txn.lock([key for key, _ in marks])
         await write_aside(self.c.kv, self.pending)
         self.pending = []
 

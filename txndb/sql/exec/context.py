@@ -35,7 +35,7 @@ async def _no_sequences(need: NeedNumbers, count: int) -> None:
 class ExecContext:
     """One statement's run."""
 
-    __slots__ = ("catalog", "env", "held", "params", "refill", "txn", "view")
+    __slots__ = ("catalog", "drawn", "env", "held", "params", "refill", "txn", "view")
 
     def __init__(
         self,
@@ -45,6 +45,7 @@ class ExecContext:
         catalog: Catalog,
         txn: Txn | None = None,
         refill: Refill = _no_sequences,
+        drawn: dict[int, int] | None = None,
     ) -> None:
         self.view = view
         self.params = params
@@ -52,6 +53,8 @@ class ExecContext:
         self.catalog = catalog
         self.txn = txn
         self.refill = refill
+        self.drawn = drawn
+        """The first number drawn from each sequence in the present evaluation of a batch; `refill` gives them back."""
         self.held = 0
 
     def hold(self, rows: int) -> None:
@@ -65,11 +68,13 @@ class ExecContext:
 
     def with_params(self, params: Sequence[Any]) -> ExecContext:
         """The same run with other parameters (a subplan's)."""
-        return ExecContext(self.view, params, self.env, self.catalog, self.txn, self.refill)
+        return ExecContext(self.view, params, self.env, self.catalog, self.txn, self.refill, self.drawn)
 
     async def call(self, fn: Callable[[Any, Sequence[Any], Any], Any], rows: Any) -> Any:
         """Run a generated function, refilling the sequences it draws from."""
         for _ in range(REFILLS_MAX):
+            if self.drawn:
+                self.drawn.clear()
             try:
                 return fn(rows, self.params, self.env)
             except NeedNumbers as need:

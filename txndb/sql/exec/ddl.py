@@ -17,6 +17,7 @@ from txndb.errors import FeatureNotSupportedError, RetryError, sql_error
 from txndb.sql import types
 from txndb.sql.catalog.descriptors import (
     PUBLIC_SCHEMA_ID,
+    ColumnDesc,
     DatabaseDesc,
     Descriptor,
     IndexDesc,
@@ -42,7 +43,7 @@ from txndb.sql.plan.bind_expr import ExprBinder
 from txndb.sql.plan.coerce import coerce
 from txndb.sql.plan.scope import Scope, Statement
 from txndb.sql.types.core import SqlType, type_by_oid
-from txndb.txn.api import KV, Txn
+from txndb.txn.api import KV, Lock, Txn
 
 GARBAGE_CHUNK_KEYS = 2000
 
@@ -231,12 +232,25 @@ async def truncate(c: DdlContext, node: ast.Truncate) -> str:
         indexes = tuple(
             msgspec.structs.replace(index, id=first + i) for i, index in enumerate(table.indexes, 1)
         )
-        c.apply([msgspec.structs.replace(table, primary=primary, indexes=indexes)])
+        table = msgspec.structs.replace(table, primary=primary, indexes=indexes)
         if node.restart_identity:
-            for column in table.columns:
-                if column.sequence_id:
-                    c.txn.delete(sequence_key(column.sequence_id))
+            table = await _restart_identity(c, table)
+        c.apply([table])
     return "TRUNCATE TABLE"
+
+
+async def _restart_identity(c: DdlContext, table: TableDesc) -> TableDesc:
+    """New ids for the table's sequences: the blocks that nodes still have of the old ones are nobody's any more."""
+    columns: list[ColumnDesc] = []
+    for column in table.columns:
+        sequence = c.catalog.by_id(column.sequence_id) if column.sequence_id else None
+        if isinstance(sequence, SequenceDesc):
+            fresh = await allocate_ids(c.kv, 1)
+            c.txn.delete(sequence_key(sequence.id))
+            c.apply([msgspec.structs.replace(sequence, id=fresh)], [sequence.id])
+            column = msgspec.structs.replace(column, sequence_id=fresh)
+        columns.append(column)
+    return msgspec.structs.replace(table, columns=tuple(columns))
 
 
 async def collect_garbage(kv: KV, chunks_max: int = 0) -> int:
@@ -269,6 +283,10 @@ async def _collect_chunk(kv: KV, row_key: bytes, start: bytes) -> list[bytes]:
     txn = kv.begin()
     try:
         keys: list[bytes] = []
+        (row,) = await txn.get([row_key], Lock.EXCLUSIVE)  # an index that is being filled has its row locked
+        if row is None:
+            await txn.rollback()
+            return []
         end = prefix_end(index_prefix(*parse_garbage_key(row_key)))
         async for batch in txn.scan(start, end, limit=GARBAGE_CHUNK_KEYS):
             keys += [key for key, _ in batch]

@@ -2,7 +2,8 @@
 
 Unique and roughly increasing, without a hot row; as PostgreSQL's with CACHE, a sequence is not transactional and has
 gaps. `nextval` is called from compiled expressions and cannot wait: when the block is used up it raises
-`NeedNumbers`, the caller awaits `refill` and evaluates the batch again.
+`NeedNumbers`, the caller gives back what the batch had drawn until then, awaits `refill` and evaluates it again: so a
+batch of n rows takes n numbers.
 """
 
 from __future__ import annotations
@@ -55,7 +56,17 @@ class SequenceCache:
             # one number a call until a sequence is used in bulk would cost a transaction each
             size = max(BLOCK_NUMBERS, count)
             first = await take_block(self._kv, sequence_key(sequence_id), size, 0)
-        self._blocks[sequence_id] = _Block(first, first + size)
+        block = self._blocks.get(sequence_id)
+        if block is not None and block.end == first:
+            block.end = first + size  # nobody else took one in between: what is left goes on without a gap
+        else:
+            self._blocks[sequence_id] = _Block(first, first + size)
+
+    def give_back(self, sequence_id: int, number: int) -> None:
+        """Everything from `number` on was drawn by an evaluation that failed; nobody can have drawn since."""
+        block = self._blocks.get(sequence_id)
+        if block is not None and number < block.next:
+            block.next = number
 
     def forget(self, sequence_id: int) -> None:
         """Drop the cached block (after setval)."""
@@ -71,14 +82,28 @@ class SequenceState:
         self.last: int | None = None
         self.written: list[tuple[int, int]] = []
         """What setval() wrote in this statement, whose batch is evaluated again after each write."""
+        self.drawn: dict[int, int] = {}
+        """The first number drawn from each sequence by the evaluation under way."""
+
+    def _take(self, sequence_id: int) -> int:
+        number = self.cache.take(sequence_id)
+        if sequence_id not in self.drawn:
+            self.drawn[sequence_id] = number
+        return number
+
+    def give_back(self) -> None:
+        """The evaluation under way failed for want of numbers: it has drawn none. Before anything is awaited."""
+        for sequence_id, number in self.drawn.items():
+            self.cache.give_back(sequence_id, number)
+        self.drawn.clear()
 
     def next_rowid(self) -> int:
         """The next hidden row id."""
-        return self.cache.take(ROWID_SEQUENCE)
+        return self._take(ROWID_SEQUENCE)
 
     def nextval(self, sequence: SequenceDesc) -> int:
         """nextval()."""
-        value = sequence.start + self.cache.take(sequence.id) * sequence.increment
+        value = sequence.start + self._take(sequence.id) * sequence.increment
         if value > sequence.max_value:
             raise sql_error(
                 "2200H",

@@ -476,10 +476,11 @@ class SessionCore:
             env.txn_time_us = block.time_us
         else:
             env.txn_time_us = now
-        return ExecContext(block.view, params, env, catalog, block.txn, self.refill)
+        return ExecContext(block.view, params, env, catalog, block.txn, self.refill, self.sequences.drawn)
 
     async def refill(self, need: NeedNumbers, count: int) -> None:
         """Give a sequence function what it lacked."""
+        self.sequences.give_back()
         if isinstance(need, NeedSetval):
             await set_sequence(self.services.kv, need.sequence_id, need.raw)
             self.services.sequences.forget(need.sequence_id)
