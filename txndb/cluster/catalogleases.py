@@ -26,7 +26,7 @@ from typing import Final
 import msgspec
 
 from txndb.cluster.host import NodeHost
-from txndb.encoding.keys import SYSTEM, prefix_end
+from txndb.encoding.keys import CLUSTER, prefix_end
 from txndb.errors import InternalError, RetryError, UnavailableError
 from txndb.ids import NodeId, Timestamp, make_timestamp, physical_us
 from txndb.sql.catalog.leases import ANY_TIME_MAX, Age, CatalogLease, DirectLeases
@@ -36,7 +36,7 @@ from txndb.txn.api import Lock, ReadView, Txn
 from txndb.txn.commit import gather
 from txndb.txn.coordinator import SnapshotReads, Transaction
 
-LEASES: Final = SYSTEM + b"cluster\0lease\0"
+LEASES: Final = CLUSTER + b"lease\0"
 ASK_AGAIN_US: Final = 300_000
 ACQUIRE_ATTEMPTS_MAX: Final = 100
 USERS_POLL_S: Final = 0.002

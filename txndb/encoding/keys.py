@@ -46,6 +46,8 @@ DATA: Final = b"\x04"
 
 META: Final = b"\x05"
 SYSTEM: Final = b"\x08"
+CLUSTER: Final = SYSTEM + b"cluster\0"
+"""The cluster's own rows: members, counters, catalogue leases."""
 TABLES: Final = b"\x10"
 KEY_MIN: Final = b""
 KEY_MAX: Final = b"\xff"

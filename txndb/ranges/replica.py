@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from txndb.clock import Clock
+from txndb.encoding.keys import CLUSTER, META
 from txndb.errors import DiskFullError, InternalError
 from txndb.ids import NodeId, RangeId, ReplicaId
 from txndb.raft.core import Raft
@@ -104,8 +105,11 @@ class Replica:
 
     def propose(self, command: Command) -> int:
         """Append a command to the log; its index. Raises `NotLeader`, `ProposalDropped` or `DiskFullError`."""
-        if isinstance(command, OnePhaseCommand | PrepareCommand) and not self._host.has_room():
-            # Only new writes are refused: what ends a transaction that is under way must get through.
+        if isinstance(command, OnePhaseCommand | PrepareCommand) and not (
+            self._host.has_room() or all(key.startswith((META, CLUSTER)) for key, _ in command.writes)
+        ):
+            # Only new writes are refused: what ends a transaction that is under way must get through, and so must the
+            # few bytes of the cluster's own rows: without catalogue leases nobody could even read.
             raise DiskFullError("the node's disk is full: no writes are taken until there is room again")
         index = self.raft.propose(encode_command(command), self._clock.source.monotonic_us())
         self._host.mark(self)
