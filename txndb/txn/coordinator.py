@@ -171,7 +171,8 @@ class Transaction(Reads):
         self._exclusive: set[bytes] = set()
         self.writes: dict[bytes, bytes | None] = {}
         self._write_bytes = 0
-        self._undo: list[tuple[bytes, bytes | None, bool]] = []
+        self._undo: list[tuple[bytes, bytes | None, bool]] | None = None
+        """What the buffer held before each write, from the first savepoint on."""
         self._sorted: list[bytes] | None = None
         self.newest = Timestamp(0)
         """The newest version read or overwritten (T5)."""
@@ -209,18 +210,22 @@ class Transaction(Reads):
                 f"a transaction may write at most {TRANSACTION_BYTES_MAX} bytes",
                 hint="Split it into several transactions.",
             )
-        self._undo.append((key, self.writes.get(key), key in self.writes))
+        if self._undo is not None:
+            self._undo.append((key, self.writes.get(key), key in self.writes))
         self.writes[key] = value
         self._sorted = None
 
     def savepoint(self) -> int:
         """A mark in the write buffer."""
+        if self._undo is None:
+            self._undo = []
         return len(self._undo)
 
     def rollback_to(self, savepoint: int) -> None:
         """Undo buffered writes after the mark; locks and read spans are kept (K2, K7)."""
-        while len(self._undo) > savepoint:
-            key, value, existed = self._undo.pop()
+        undo = self._undo if self._undo is not None else []
+        while len(undo) > savepoint:
+            key, value, existed = undo.pop()
             if existed:
                 self.writes[key] = value
             else:
