@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from txndb.client import DatabaseError
 from txndb.shell.output import format_error
-from txndb.shell.statements import copies_in, copies_out, cut, is_blank
+from txndb.shell.statements import copies_in, copies_out, cut, ending_command, is_blank
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,12 @@ def test_the_caret_stands_under_the_position(sql: str, position: int, lines: lis
     error = DatabaseError("no", sqlstate="42703", detail="d", hint="h", position=position)
     want = ["ERROR:  no", *lines, "DETAIL:  d", "HINT:  h", "SQLSTATE: 42703", ""]
     assert format_error(error, sql) == "\n".join(want)
+
+
+def test_a_command_on_the_last_line_is_taken_from_an_unfinished_statement() -> None:
+    """Who forgot a semicolon must still get out with \\q."""
+    assert ending_command("\\q") == ("", "\\q")
+    assert ending_command("select 1\n  \\d t ") == ("select 1", "\\d t")
+    assert ending_command("select 'a\n\\q") == ("", "")
+    assert ending_command("/* a\n\\q") == ("", "")
+    assert ending_command("select 1;") == ("", "")

@@ -209,6 +209,7 @@ class Node:
         """Ask any of the addresses for an identity, until one answers or the bound is over."""
         request = self._join_request(NodeId(0), 1)
         deadline_us = self.body.time.monotonic_us() + START_TIMEOUT_US
+        complaints: dict[str, str] = {}
         while True:
             for address in addresses:
                 try:
@@ -216,7 +217,9 @@ class Node:
                         address, "join", encode_join(request), JOIN_TIMEOUT_US
                     )
                 except UnavailableError as error:
-                    self.body.event(f"cannot join through {address} yet: {error.message}")
+                    if complaints.get(address) != error.message:  # each reason once, not five times a second
+                        complaints[address] = error.message
+                        self.body.event(f"cannot join through {address} yet: {error.message}")
                     continue
                 response = decode_join_response(payload)
                 store_id = self._random_bytes(16)

@@ -17,7 +17,7 @@ from pygments.lexers.sql import PostgresLexer
 
 from txndb.shell import describe
 from txndb.shell.runner import COMMAND_NAMES, Quit, Runner
-from txndb.shell.statements import cut, is_blank
+from txndb.shell.statements import cut, ending_command, is_blank
 
 _KEYWORDS: Final = """
 ADD ALL ALTER ANALYZE AND AS ASC BEGIN BETWEEN BIGINT BIGSERIAL BOOLEAN BY BYTEA CASE CAST CHECK COLUMN COMMIT
@@ -84,7 +84,7 @@ def _bindings() -> KeyBindings:
         from prompt_toolkit.application import get_app
 
         text = get_app().current_buffer.text
-        return not is_blank(text) and not text.lstrip().startswith("\\") and not is_blank(cut(text)[1])
+        return not is_blank(text) and not ending_command(text)[1] and not is_blank(cut(text)[1])
 
     @bindings.add("enter", filter=unfinished)
     def newline(event: KeyPressEvent) -> None:
@@ -121,25 +121,30 @@ def interact(runner: Runner) -> None:
                 return
             yield line + "\n"
 
+    kept = ""
     while True:
         try:
-            text = session.prompt(prompt)
+            text = session.prompt(prompt, default=kept)
         except KeyboardInterrupt:
+            kept = ""
             continue
         except EOFError:
             return
         try:
-            _run(runner, text, copy_data)
+            kept = _run(runner, text, copy_data)
         except Quit:
             return
 
 
-def _run(runner: Runner, text: str, copy_data: Callable[[], Iterator[str]]) -> None:
-    if text.lstrip().startswith("\\"):
-        runner.command(text.strip())
-        return
+def _run(runner: Runner, text: str, copy_data: Callable[[], Iterator[str]]) -> str:
+    """Run what was sent; what stood before a backslash command is given back, to be gone on with."""
+    kept, command = ending_command(text)
+    if command:
+        runner.command(command)
+        return kept
     statements, rest = cut(text)
     if not is_blank(rest):
         statements.append(rest.strip())
     for statement in statements:
         runner.run(statement, copy_data())
+    return ""

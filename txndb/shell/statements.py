@@ -57,6 +57,16 @@ def _comment_end(text: str, at: int) -> int | None:
     return None
 
 
+def ending_command(text: str) -> tuple[str, str]:
+    """What stands before a backslash command on the last line, and the command; ("", "") without one.
+
+    Inside a quote or a comment there are no commands."""
+    before, _, line = text.rstrip().rpartition("\n")
+    if not line.lstrip().startswith("\\") or not is_blank(cut(before + "\n;")[1]):
+        return "", ""
+    return before, line.strip()
+
+
 def is_blank(text: str) -> bool:
     """Nothing but white space and comments."""
     return _BLANK.fullmatch(text) is not None
