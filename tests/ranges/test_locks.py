@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.goldenlib import REWRITE_VARIABLE, golden_paths, run_golden
-from tests.ranges.lockscript import LockScript
+from tests.ranges.lockscript import LockScript, make_txn
 from txndb.errors import InternalError
+from txndb.ids import RangeId
+from txndb.ranges.locks import EXCLUSIVE, REBUILD_POINTS_MIN, SHARED, LockTable
 
 PATHS = golden_paths("locks")
 
@@ -34,3 +36,22 @@ def test_golden(path: Path) -> None:
 def test_without_the_rule_the_outcome_is_wrong(path: Path, rule: str) -> None:
     with pytest.raises((AssertionError, InternalError)):
         run_golden(path, LockScript(frozenset({rule})).handle)
+
+
+def test_a_bulk_load_lets_go_of_its_locks_and_of_no_other() -> None:
+    """Many locks are dropped at once: others' points stay, shared ones too, and the table stays in order."""
+    table = LockTable(RangeId(1), 1)
+    load, other = table.open(make_txn("load", 1), b""), table.open(make_txn("other", 2), b"")
+    assert load is not None
+    assert other is not None
+    keys = [b"%06d" % i for i in range(2 * REBUILD_POINTS_MIN)]
+    assert table.acquire(load, [(key, None, EXCLUSIVE) for key in keys[1:]], "load")
+    assert table.acquire(load, [(keys[0], None, SHARED)], "load")
+    assert table.acquire(other, [(keys[0], None, SHARED), (b"x", None, EXCLUSIVE)], "other")
+    table.release(load)
+    table.validate()
+    late = table.open(make_txn("late", 3), b"")
+    assert late is not None
+    assert table.acquire(late, [(keys[0], keys[-1] + b"z", SHARED)], "late")
+    assert not table.acquire(late, [(b"x", None, SHARED)], "late again")
+    table.validate()

@@ -33,6 +33,7 @@ from txndb.limits import LOCK_WAITERS_MAX
 from txndb.ranges.api import TxnMeta
 
 SHARED, EXCLUSIVE = 1, 2
+REBUILD_POINTS_MIN = 1024
 
 Item = tuple[bytes, bytes | None, int]
 """(key, None, mode) for a point, (start, end, mode) for a span."""
@@ -299,6 +300,7 @@ class LockTable:
         del self.entries[entry.attempt]
         if self._waiters:
             self._waiters = [w for w in self._waiters if w.entry is not entry]
+        free: list[bytes] = []
         for key, mode in entry.points.items():
             lock = self._points[key]
             if mode == EXCLUSIVE:
@@ -306,11 +308,23 @@ class LockTable:
             else:
                 lock.shared.remove(entry)
             if lock.exclusive is None and not lock.shared:
-                del self._points[key]
+                free.append(key)
+        self._forget(free)
         if entry.spans:
             self._spans = [held for held in self._spans if held[3] is not entry]
         entry.points = {}
         entry.spans = []
+
+    def _forget(self, free: list[bytes]) -> None:
+        """Drop points that nobody holds. One by one a bulk load's 300,000 took a second, and its leader the lease."""
+        if len(free) < REBUILD_POINTS_MIN or 2 * len(free) < len(self._points):
+            for key in free:
+                del self._points[key]
+            return
+        held = dict(self._points)
+        for key in free:
+            del held[key]
+        self._points = SortedDict(held)
 
     def reactivate(self, entry: LockEntry) -> None:
         """What was proposed for an entry certainly did not happen (R5): it may be wounded again, by who waits (K3)."""
