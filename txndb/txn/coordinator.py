@@ -48,8 +48,10 @@ class Reads:
     ) -> list[tuple[RangeDescriptor, list[bytes]]]:
         """Group keys by the range that holds them, in order of first appearance."""
         groups: dict[int, tuple[RangeDescriptor, list[bytes]]] = {}
+        descriptor: RangeDescriptor | None = None
         for key in keys:
-            descriptor = await self._sender.route(key, deadline_us)
+            if descriptor is None or not descriptor.start <= key < descriptor.end:  # mostly as the key before
+                descriptor = await self._sender.route(key, deadline_us)
             group = groups.get(descriptor.range_id)
             if group is None:
                 groups[descriptor.range_id] = (descriptor, [key])
