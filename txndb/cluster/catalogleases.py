@@ -14,7 +14,8 @@ Invariants:
 4. Only the process that took a lease returns it: what an earlier one sent may yet commit, up to its expiry (D4).
 5. A DDL commits on the version it was bound against: it compares the version under its exclusive lock (D2).
 
-Clocks are compared with nothing here but to decide when to renew: what binds are timestamps (D1).
+Clocks are compared with nothing here but to decide when to renew: what binds are timestamps (D1). An older transaction
+that idles is waited for until its lease ends, not for ever: meanwhile nobody can take a lease.
 """
 
 from __future__ import annotations

@@ -347,7 +347,11 @@ async def replace_rows(codec: TableCodec, txn: Txn, old: Rows, new: Rows) -> Non
 
 
 async def _check_moves(codec: TableCodec, txn: Txn, old: Rows, new: Rows, moved: list[int]) -> None:
-    """23505 if a changed unique key is taken by a row that this statement does not move away."""
+    """23505 if a changed unique key is taken by a row that this statement does not move away.
+
+    Judged when the statement ends, as SQL has it: PostgreSQL judges row by row, and refuses what is unique in the end
+    (SET id = id + 1) in some orders of rows.
+    """
     wanted: list[tuple[bytes, int, IndexCodec]] = []
     freed: set[bytes] = set()
     for i in moved:
