@@ -90,7 +90,12 @@ class SqlError(TxndbError):
 
 
 class RetryError(TxndbError, sqlstate="40001", retryable=True):
-    """The transaction lost: nothing of it happened, and replaying all of it (age kept) may succeed."""
+    """The transaction lost: nothing of it happened, and replaying all of it (age kept) may succeed.
+
+    `key` is what it lost over, if that is known: the SQL layer tells its table and values.
+    """
+
+    key: bytes = b""
 
 
 class InFailedTransactionError(TxndbError, sqlstate="25P02"):

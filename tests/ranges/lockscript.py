@@ -118,7 +118,8 @@ class LockScript:
         return ""
 
     def _do_wound(self, command: Command) -> str:
-        self.table.wound(self._entry(command.args[0]))
+        entry = self._entry(command.args[0])
+        self.table.wound(entry, entry, b"")
         self.table.pump()
         return ""
 

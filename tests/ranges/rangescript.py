@@ -126,7 +126,7 @@ class ScriptRange:
     def answer(self, handle: Any, response: api.Response) -> None:
         self.script.on_answer(handle, response)
 
-    def wound_notice(self, entry: LockEntry) -> None:
+    def wound_notice(self, entry: LockEntry, why: api.Wounded) -> None:
         self.script.say(f"notice: {name_of(entry)} lost")
 
     def wake_in(self, delay_us: int) -> None:

@@ -41,6 +41,8 @@ class WoundNotice(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False)
     """This attempt of yours lost its locks; it will find out at its next request anyway (design §7)."""
 
     attempt: AttemptId
+    key: bytes = b""
+    winner: bytes = b""
 
 
 class AliveQuery(msgspec.Struct, frozen=True, array_like=True, tag=5, gc=False):

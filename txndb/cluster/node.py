@@ -370,13 +370,13 @@ class Node:
     def answer_remote(self, handle: Any, response: api.Response) -> None:
         self.calls.answer(handle, response)
 
-    def wound_notice(self, entry: LockEntry) -> None:
+    def wound_notice(self, entry: LockEntry, why: api.Wounded) -> None:
         if entry.txn.gateway == self.node:
             txn = self.transactions.get(entry.attempt)
             if txn is not None:
-                txn.on_wound("an older transaction needed its locks")
+                txn.on_wound(why.reason, why.key, why.winner)
         else:
-            self.send(entry.txn.gateway, WoundNotice(entry.attempt))
+            self.send(entry.txn.gateway, WoundNotice(entry.attempt, why.key, why.winner))
 
     def on_serving(self, replica: Replica) -> None:
         if replica.state is not None:
@@ -489,7 +489,7 @@ class Node:
     def _on_wound(self, sender: NodeId, item: WoundNotice) -> None:
         txn = self.transactions.get(item.attempt)
         if txn is not None:
-            txn.on_wound("an older transaction needed its locks")
+            txn.on_wound("an older transaction needed its locks", item.key, item.winner)
 
     def _on_alive_query(self, sender: NodeId, item: AliveQuery) -> None:
         current = item.incarnation == self.incarnation

@@ -49,7 +49,7 @@ class StoreHost(Protocol):
     def answer_remote(self, handle: Handle, response: api.Response) -> None:
         """Answer a peer's request."""
 
-    def wound_notice(self, entry: LockEntry) -> None:
+    def wound_notice(self, entry: LockEntry, why: api.Wounded) -> None:
         """Tell an entry's gateway that it lost."""
 
     def on_serving(self, replica: Replica) -> None:
@@ -228,8 +228,8 @@ class Store:
         elif handle is not None:
             self._host.answer_remote(handle, response)
 
-    def wound_notice(self, entry: LockEntry) -> None:
-        self._host.wound_notice(entry)
+    def wound_notice(self, entry: LockEntry, why: api.Wounded) -> None:
+        self._host.wound_notice(entry, why)
 
     def wake_in(self, replica: Replica, delay_us: int) -> None:
         """One timer a replica: the earliest that was asked for; what is due later is asked for again then."""

@@ -243,10 +243,12 @@ class Resolved(msgspec.Struct, frozen=True, array_like=True, tag=6):
 
 
 class Wounded(msgspec.Struct, frozen=True, array_like=True, tag=7):
-    """The token is unknown: the attempt lost (rule K1). `reason` and `key` are for the user's retry error."""
+    """The token is unknown: the attempt lost (rule K1). `reason`, `key` and `winner`, the attempt it lost to, are for
+    the user's retry error."""
 
     reason: str
     key: bytes = b""
+    winner: bytes = b""
 
 
 class Moved(msgspec.Struct, frozen=True, array_like=True, tag=8):

@@ -84,7 +84,7 @@ class Commits(Reads):
             return moved
         entry = self.locks.find(request.txn.attempt, request.token)
         if entry is None:
-            return api.Wounded("its locks were lost", request.anchor)
+            return self._wounded(request.txn.attempt, "its locks were lost", request.anchor)
         another_part = entry.state is EntryState.PREPARED and kind is PrepareCommand
         if entry.state is not EntryState.ACTIVE and not another_part:
             proposal = self._by_attempt.get(entry.attempt)
@@ -187,7 +187,7 @@ class Commits(Reads):
         entry = self.locks.find(request.txn.attempt, request.token)
         if entry is None or not self._covered(entry, request.locks, []):
             if "M4" not in self._canaries:
-                return api.Wounded("its read locks were lost", request.locks[0][0])
+                return self._wounded(request.txn.attempt, "its read locks were lost", request.locks[0][0])
         wait_us = self.clock.wait_us_until_allowed(request.at)
         if wait_us > 0 and "T2" not in self._canaries:
             self._delay(wait_us, handle, request)

@@ -33,6 +33,7 @@ from txndb.limits import LOCK_WAITERS_MAX
 from txndb.ranges.api import TxnMeta
 
 SHARED, EXCLUSIVE = 1, 2
+CAUSES_KEPT = 1024
 REBUILD_POINTS_MIN = 1024
 
 Item = tuple[bytes, bytes | None, int]
@@ -137,6 +138,8 @@ class LockTable:
         self.entries: dict[bytes, LockEntry] = {}
         self.wounded: list[tuple[LockEntry, list[Waiter]]] = []
         """Killed involuntarily since last drained, each with the requests it had waiting."""
+        self.causes: dict[bytes, tuple[bytes, bytes]] = {}
+        """Of the last attempts wounded: over which key, and for whom; only for the words of their errors."""
         self.granted: list[Waiter] = []
         """Waiters granted since last drained."""
         self._points: SortedDict = SortedDict()
@@ -218,7 +221,7 @@ class LockTable:
                 if holder is entry or self.entries.get(holder.attempt) is not holder:
                     continue  # itself, or found twice (a span and a point) and wounded by the first
                 if holder.state is EntryState.ACTIVE and entry.age < holder.age:
-                    self.wound(holder)
+                    self.wound(holder, entry, item[0])
                 else:
                     blocked = True
         return blocked
@@ -288,12 +291,16 @@ class LockTable:
         self._remove(entry)
         self.pump()
 
-    def wound(self, entry: LockEntry) -> None:
-        """Kill an ACTIVE entry (K1, K3); its waiting request is reported in `wounded`. The caller pumps."""
+    def wound(self, entry: LockEntry, winner: LockEntry, key: bytes) -> None:
+        """Kill an ACTIVE entry for `winner`, who wants `key` (K1, K3); its waiting requests are reported in `wounded`.
+        The caller pumps."""
         if entry.state is not EntryState.ACTIVE:
             raise InternalError("a proposed or prepared transaction cannot be wounded")  # C3
         waiters = self.waiters_of(entry)
         self._remove(entry)
+        self.causes[entry.attempt] = (key, winner.attempt)
+        if len(self.causes) > CAUSES_KEPT:
+            del self.causes[next(iter(self.causes))]
         self.wounded.append((entry, waiters))
 
     def _remove(self, entry: LockEntry) -> None:

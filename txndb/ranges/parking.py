@@ -44,7 +44,7 @@ class Host(Protocol):
     def answer(self, handle: Handle, response: api.Response) -> None:
         """Send an answer."""
 
-    def wound_notice(self, entry: LockEntry) -> None:
+    def wound_notice(self, entry: LockEntry, why: api.Wounded) -> None:
         """Tell the entry's gateway that it lost."""
 
     def wake_in(self, delay_us: int) -> None:
@@ -183,10 +183,18 @@ class Parking(abc.ABC):
             wounded, locks.wounded = locks.wounded, []
             granted, locks.granted = locks.granted, []
             for entry, waiters in wounded:
+                wounded_by = self._wounded(entry.attempt, "", b"")
                 for waiter in waiters:
-                    self.host.answer(waiter.handle[0], api.Wounded("an older transaction needs its locks"))
-                self.host.wound_notice(entry)
+                    self.host.answer(waiter.handle[0], wounded_by)
+                self.host.wound_notice(entry, wounded_by)
             self._redispatch([waiter.handle for waiter in granted])
+
+    def _wounded(self, attempt: bytes, reason: str, key: bytes) -> api.Wounded:
+        """Why an attempt lost: to whom and over what if that is known, else `reason`."""
+        cause = self.locks.causes.get(attempt)
+        if cause is not None:
+            return api.Wounded("an older transaction needed its locks", *cause)
+        return api.Wounded(reason, key)
 
     def _moved(self, keys: list[bytes]) -> api.Moved | None:
         """R3: everything named must be inside, and left of a cut that is being made (R1)."""

@@ -26,7 +26,7 @@ class Reads(Parking):
             return moved
         entry = self._open(request.txn, request.token)
         if entry is None:
-            return api.Wounded("its locks were lost", request.keys[0])
+            return self._wounded(request.txn.attempt, "its locks were lost", request.keys[0])
         items: list[Item] = [(key, None, request.mode) for key in request.keys]
         if not self.locks.acquire(entry, items, (handle, request)):
             return None
@@ -52,7 +52,7 @@ class Reads(Parking):
             return moved
         entry = self._open(request.txn, request.token)
         if entry is None:
-            return api.Wounded("its locks were lost", request.start)
+            return self._wounded(request.txn.attempt, "its locks were lost", request.start)
         page = self._page(request, NEWEST)
         # The page is read first, so that only what it covers is locked; granted within this step, it still holds.
         start, end = request.start, request.end

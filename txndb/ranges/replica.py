@@ -45,7 +45,7 @@ class ReplicaHost(Protocol):
     def answer(self, handle: Handle, response: api.Response) -> None:
         """Send an answer."""
 
-    def wound_notice(self, entry: LockEntry) -> None:
+    def wound_notice(self, entry: LockEntry, why: api.Wounded) -> None:
         """Tell an entry's gateway that it lost."""
 
     def wake_in(self, replica: Replica, delay_us: int) -> None:
@@ -130,8 +130,8 @@ class Replica:
     def answer(self, handle: Handle, response: api.Response) -> None:
         self._host.answer(handle, response)
 
-    def wound_notice(self, entry: LockEntry) -> None:
-        self._host.wound_notice(entry)
+    def wound_notice(self, entry: LockEntry, why: api.Wounded) -> None:
+        self._host.wound_notice(entry, why)
 
     def wake_in(self, delay_us: int) -> None:
         self._host.wake_in(self, delay_us)

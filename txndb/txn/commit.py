@@ -151,7 +151,7 @@ class Commit:
                     return await self._ask()
                 continue
             if isinstance(response, api.Wounded) and one_phase and not ambiguous:
-                raise self._txn.dead(response.reason, response.key)
+                raise self._txn.dead(response.reason, response.key, response.winner)
             if isinstance(response, api.Refused) and not ambiguous:
                 raise_refusal(response)  # certainly not proposed
             return await self._ask()

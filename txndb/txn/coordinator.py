@@ -181,6 +181,8 @@ class Transaction(Reads):
         self.not_before = Timestamp(0)
         self.not_after = FOREVER
         self._wound: str = ""
+        self._wound_key = b""
+        self._winner = b""
         self.sealed = False
         self.over = False
         gateway.register(self)
@@ -244,10 +246,10 @@ class Transaction(Reads):
         self.not_before = not_before
         self.not_after = FOREVER
 
-    def on_wound(self, reason: str) -> None:
+    def on_wound(self, reason: str, key: bytes = b"", winner: bytes = b"") -> None:
         """A wound notice arrived; the next request fails at once, unless what decides was sent already (M7)."""
-        if not self.over and not self.sealed:
-            self._wound = self._wound or reason
+        if not self.over and not self.sealed and not self._wound:
+            self._wound, self._wound_key, self._winner = reason, key, winner
 
     @property
     def is_dead(self) -> bool:
@@ -411,21 +413,24 @@ class Transaction(Reads):
         if self._wound:
             raise self.dead(self._wound)
 
-    def dead(self, reason: str, key: bytes = b"") -> RetryError:
-        """The attempt lost; K7: everything after this fails alike."""
-        self._wound = self._wound or reason
-        detail = f"Reason: {reason}."
-        if key:
-            detail += f" Key: {key.hex()}."
-        return RetryError(
+    def dead(self, reason: str, key: bytes = b"", winner: bytes = b"") -> RetryError:
+        """The attempt lost; K7: everything after this fails alike, with the first reason."""
+        if not self._wound:
+            self._wound, self._wound_key, self._winner = reason, key, winner
+        detail = f"Reason: {self._wound}."
+        if self._winner:
+            detail += f" The other transaction: {self._winner.hex()}."
+        error = RetryError(
             "could not serialize access: the transaction lost its locks",
             detail=detail,
             hint="Replay the whole transaction.",
         )
+        error.key = self._wound_key
+        return error
 
     def lost(self, response: api.Response) -> RetryError | UnavailableError:
         if isinstance(response, api.Wounded):
-            return self.dead(response.reason, response.key)
+            return self.dead(response.reason, response.key, response.winner)
         return UnavailableError(f"a leaseholder answered {type(response).__name__}")
 
     async def by_token(

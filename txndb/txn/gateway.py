@@ -31,7 +31,7 @@ class Attempt(Protocol):
     sealed: bool
     """Whether what decides was sent."""
 
-    def on_wound(self, reason: str) -> None:
+    def on_wound(self, reason: str, key: bytes = b"", winner: bytes = b"") -> None:
         """A wound notice arrived."""
 
     def seal(self) -> None:
@@ -59,7 +59,7 @@ class Attempt(Protocol):
     def token_for(self, descriptor: RangeDescriptor) -> Token:
         """The token to name at a range."""
 
-    def dead(self, reason: str, key: bytes = b"") -> RetryError:
+    def dead(self, reason: str, key: bytes = b"", winner: bytes = b"") -> RetryError:
         """Mark the attempt dead (K7); the error to raise."""
 
     def lost(self, response: api.Response) -> RetryError | UnavailableError:

@@ -42,6 +42,7 @@ from txndb.sql.plan.planner import plan_statement
 from txndb.sql.plan.scope import Statement
 from txndb.sql.session.api import ColumnInfo, Notice, Result, column_infos
 from txndb.sql.session.asof import as_of_timestamp
+from txndb.sql.session.conflicts import describe_conflict
 from txndb.sql.session.parameters import FunctionParameters
 from txndb.sql.session.services import SqlServices
 from txndb.sql.session.settings import Settings
@@ -395,6 +396,8 @@ class SessionCore:
     def _locate(self, source: Source, error: TxndbError) -> None:
         if error.position:
             error.position = source.original_position(error.position)
+        if isinstance(error, RetryError) and error.key and not error.table:
+            describe_conflict(error, self.context.catalog)
 
     # --- planning
 
