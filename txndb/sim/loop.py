@@ -239,6 +239,9 @@ class VirtualLoop(base_events.BaseEventLoop):
         if not self._buried:
             self.call_soon(self.create_task, agen.aclose())
 
+    def __del__(self) -> None:
+        """Nothing of the system is held, so there is nothing to close."""
+
     def stop(self) -> None:
         self._stop = True
 
@@ -307,6 +310,8 @@ class VirtualLoop(base_events.BaseEventLoop):
         pop = queue.popleft
         get_incarnation = INCARNATION
         ran = 0
+        handle: Any = None
+        callback: Any = None
         while queue and not self._stop:
             handle = pop()
             callback = handle._callback
@@ -325,6 +330,8 @@ class VirtualLoop(base_events.BaseEventLoop):
                 assert incarnation is not None and not incarnation.alive
             if ran > self.callbacks_at_once_max:
                 raise LivelockError(f"{ran} callbacks at {self.now_us} us, the last of them {callback!r}")
+        # The traceback of a task's exception may keep this frame, and so the task: nobody would hear of it.
+        handle = callback = None
         self.callbacks_run += ran
 
     def _advance(self, until_us: int | None) -> bool:
