@@ -11,6 +11,7 @@ own: an unknown table or column, a unique violation (values are unique), a uniqu
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any, Final
@@ -21,6 +22,7 @@ from txndb.sim.clients import Client
 from txndb.sim.history import History
 
 KEYS: Final = 6
+DAWDLE_S: Final = 6.0
 _TOLD_CLASSES: Final = ("22", "23", "42", "XX")
 """SQLSTATE classes that no statement here may ever get."""
 _EVERYTHING: Final = "SELECT * FROM items ORDER BY k"
@@ -101,12 +103,26 @@ class Ddl:
 
         await client.operation(f, key, value, told)
 
+    def _dawdling(self, client: Client) -> Callable[[], Awaitable[None]]:
+        """At times a transaction binds the catalogue, then idles until leases have ended; at its first attempt only."""
+        idle = [client.rng.random() * DAWDLE_S] if client.rng.random() < 0.1 else []
+
+        async def dawdle() -> None:
+            if idle:
+                await client.statement("SELECT 1")
+                await asyncio.sleep(idle.pop())
+
+        return dawdle
+
     # --- reading and writing
 
     async def _look(self, client: Client, style: int) -> None:
         """Everything at one moment: alone, in a read-only block, under locks."""
 
+        dawdle = self._dawdling(client)
+
         async def both_ways() -> Any:
+            await dawdle()
             rows = (await client.statement(_EVERYTHING)).rows
             by_value = (await client.statement("SELECT k, v FROM items WHERE v >= $1 ORDER BY v", (0,))).rows
             probes = []
@@ -126,8 +142,10 @@ class Ddl:
     async def _write(self, client: Client) -> None:
         rng = client.rng
         key, value, draw = rng.randrange(KEYS), self._value(), rng.random()
+        dawdle = self._dawdling(client)
 
         async def put() -> int:
+            await dawdle()
             if draw > 0.95:  # what is undone up to a savepoint leaves nothing
                 await client.statement("SAVEPOINT before")
                 await client.statement("TRUNCATE items")
@@ -193,6 +211,7 @@ class Ddl:
         """Another column x, with another default, in the place of the one there is."""
         value = self._value()
         at_once = client.rng.random() < 0.5
+        dawdle = self._dawdling(client)
 
         async def swap() -> int:
             names = (
@@ -207,6 +226,7 @@ class Ddl:
             else:
                 await client.statement(f"ALTER TABLE items {drop}")
                 await client.statement(f"ALTER TABLE items {add}")
+            await dawdle()
             return value
 
         await self._operation(client, "column", None, value, lambda: client.transaction(swap))

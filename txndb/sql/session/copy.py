@@ -232,7 +232,7 @@ class CopyTo:
                 yield "".join(line(row) + "\n" for row in batch).encode()
             block.check_lease()
         except TxndbError as error:
-            raise await session._failed(error) from None
+            raise await session._failed(await session.true_error(block, error)) from None
         finally:
             if self.own:
                 block.release()

@@ -276,9 +276,10 @@ class SessionCore:
             block = Block(self.services, explicit=False, read_only=True)
             try:
                 return await self._query(block, source, params)
-            except RetryError:
-                if attempt == ATTEMPTS_MAX - 1:
-                    raise
+            except TxndbError as error:
+                found = await self.true_error(block, error)
+                if attempt == ATTEMPTS_MAX - 1 or not isinstance(found, RetryError):
+                    raise found from None
             finally:
                 block.release()
         raise AssertionError("unreachable")
@@ -321,16 +322,21 @@ class SessionCore:
             return result
         raise AssertionError("unreachable")
 
-    async def _lost(self, block: Block) -> bool:
-        """K4: whether the error may come of a mixed view: a lock was lost, or the catalogue is not its own any more."""
-        if block.txn is None:
-            return False
+    async def _lost(self, block: Block) -> RetryError | None:
+        """K4: why an error may come of a mixed view: a lock was lost, or the catalogue is not its own any more."""
         try:
-            await block.txn.check()
-            block.check_not_ended()
-        except RetryError:
-            return True
-        return False
+            if block.txn is not None:
+                await block.txn.check()
+            block.check_lease()
+        except RetryError as lost:
+            return lost
+        return None
+
+    async def true_error(self, block: Block, error: TxndbError) -> TxndbError:
+        """The error to give: what may come of a mixed view is a lost transaction (K4)."""
+        if isinstance(error, RetryError) or block.dead or block.failed:
+            return error
+        return await self._lost(block) or error
 
     def _open(self, *, age: Age | None = None, explicit: bool = False) -> Block:
         read_only = self.settings.values.get("default_transaction_read_only") == "on"
@@ -355,17 +361,7 @@ class SessionCore:
         block = self.block if self.block is not None else self.implicit
         if block is None:
             return error
-        if (
-            not isinstance(error, RetryError)
-            and block.txn is not None
-            and not block.dead
-            and not block.failed
-        ):
-            try:
-                await block.txn.check()
-                block.check_not_ended()
-            except RetryError as lost:
-                error = lost
+        error = await self.true_error(block, error)
         if isinstance(error, RetryError):
             block.dead = True
             if block.txn is not None:

@@ -171,6 +171,8 @@ class Session(SessionCore):
                         portal.block.check_lease()
                         portal.block.release()
         except TxndbError as error:
+            if portal.block is not None:
+                error = await self.true_error(portal.block, error)
             raise await self._failed(error) from None
         count = max_rows or len(portal.buffer)
         rows, portal.buffer = portal.buffer[:count], portal.buffer[count:]
