@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from txndb.errors import FeatureNotSupportedError, sql_error
+from txndb.errors import FeatureNotSupportedError, sql_error, words_of
 from txndb.sql import types
 from txndb.sql.catalog.descriptors import CheckDesc, ColumnDesc, IndexDesc, TableDesc
 from txndb.sql.catalog.store import allocate_ids, sequence_key
@@ -46,7 +46,7 @@ async def alter_table(c: DdlContext, node: ast.AlterTable) -> str:
         handler = _ACTIONS.get(type(action))
         if handler is None:
             raise FeatureNotSupportedError(
-                f"ALTER TABLE: {type(action).__name__} is not supported yet", position=action.pos
+                f"ALTER TABLE: {words_of(action)} is not supported yet", position=action.pos
             )
         changed = await handler(c, table, action)
         if changed is not table:

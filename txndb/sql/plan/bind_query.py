@@ -467,8 +467,6 @@ def output_name(node: ast.Expr) -> str:
             return node.field
         case ast.ScalarSubquery(query=ast.Query(body=ast.Select(targets=targets))) if targets:
             return targets[0].alias or output_name(targets[0].expr)
-        case ast.Literal(kind="boolean"):
-            return "bool"
     return "?column?"
 
 

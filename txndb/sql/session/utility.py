@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from txndb.errors import FeatureNotSupportedError, InternalError, RetryError, sql_error
+from txndb.errors import FeatureNotSupportedError, InternalError, RetryError, sql_error, words_of
 from txndb.sql.catalog.names import quote_identifier
 from txndb.sql.exec import ddl
 from txndb.sql.exec.ddl_run import run_ddl
@@ -43,7 +43,7 @@ class UtilityStatements:
         """Run one; `block` is the open transaction, if any."""
         handler = _HANDLERS.get(type(node))
         if handler is None:
-            raise FeatureNotSupportedError(f"{type(node).__name__} is not supported", position=node.pos)
+            raise FeatureNotSupportedError(f"{words_of(node)} is not supported yet", position=node.pos)
         return await handler(session, node, source, params, block)
 
     def columns(self, session: SessionCore, node: ast.Statement) -> tuple[ColumnInfo, ...] | None:
