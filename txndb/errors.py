@@ -152,3 +152,8 @@ class ProtocolError(TxndbError, sqlstate="08P01"):
 
 sql_error = SqlError
 """How the error of a user's statement is made where it is raised: `raise sql_error("22012", "division by zero")`."""
+
+
+def words_of(node: object) -> str:
+    """A syntax node's kind in SQL's words: `DeclareCursor` is DECLARE CURSOR."""
+    return "".join(f" {c}" if c.isupper() else c for c in type(node).__name__).strip().upper()
