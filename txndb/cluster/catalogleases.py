@@ -41,6 +41,8 @@ LEASES: Final = CLUSTER + b"lease\0"
 ASK_AGAIN_US: Final = 300_000
 ACQUIRE_ATTEMPTS_MAX: Final = 100
 USERS_POLL_S: Final = 0.002
+CHECK_TURNS: Final = 50
+"""So often a waiting DDL asks whether it still has its locks: each time costs a request to every range it locked."""
 
 
 def lease_key(node: NodeId) -> bytes:
@@ -308,9 +310,11 @@ class NodeLeases:
         if held is not None and held.number <= self._asked_back:
             self._held = None
             self._leaving.append(held)
+        turns = 0
         while self._is_blocked(number, age, ddl):
             await asyncio.sleep(USERS_POLL_S)
-            if ddl is not None:
+            turns += 1
+            if ddl is not None and turns % CHECK_TURNS == 0:
                 await ddl.check()
         clock = self._node.clock
         used_ts = max(clock.latest(), clock.now(), self.used_ts)

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from txndb.errors import TxndbError
 from txndb.sim.checkers.schema import check_schema
-from txndb.sim.clients import Client
+from txndb.sim.clients import Client, GaveUpError
 from txndb.sim.history import History
 
 KEYS: Final = 6
@@ -151,8 +151,11 @@ class Ddl:
                 await client.statement("TRUNCATE items")
                 await client.statement("CREATE INDEX IF NOT EXISTS items_g ON items (g, v)")
                 await client.statement("ROLLBACK TO SAVEPOINT before")
-            epoch = (await client.statement("SELECT v FROM items WHERE k = -1")).rows[0][0]
-            await client.statement(_PUT, (key, value, epoch))
+            rows = (await client.statement("SELECT v FROM items WHERE k = -1")).rows
+            if len(rows) != 1:
+                self._problems.append(f"put {key} {value}: row -1 is {rows}")
+                raise GaveUpError("the table is not whole")
+            await client.statement(_PUT, (key, value, rows[0][0]))
             return value
 
         async def perform() -> Any:
