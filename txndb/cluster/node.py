@@ -288,8 +288,10 @@ class Node:
             pass  # the route was stale: the answer corrected it
 
     async def drain(self) -> None:
-        """Hand every lease to another live replica (a graceful stop); bounded, best effort."""
+        """Give the catalogue lease up and hand every range's to another live replica (a graceful stop); bounded, best
+        effort."""
         self._draining = True
+        await self.sql.leases.give_up()
         await self.upkeep.hand_over_leases()
 
     async def close(self) -> None:
@@ -519,6 +521,7 @@ class Node:
     def on_peer_down(self, peer: NodeId) -> None:
         """A connection broke."""
         self.live_peers.pop(peer, None)
+        self.store.wake_all()
         self.calls.on_peer_down(peer)
         for (_, to), task in list(self._snapshots_out.items()):
             if node_of(to) == peer:

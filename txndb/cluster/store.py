@@ -539,6 +539,11 @@ class Store:
         except OSError as error:
             self.body.fatal(error)
 
+    def wake_all(self) -> None:
+        """A peer is gone: whoever sleeps must find out whether it led."""
+        for slot in self.slots.values():
+            slot.replica.wake()
+
     def attest_when_idle(self) -> None:
         """P6: when the queue has emptied, an empty flush attests the last one."""
         if not self._flushing and not self._to_persist and self.log.needs_attest():

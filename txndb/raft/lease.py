@@ -126,6 +126,11 @@ class Lease(RaftState):
         if now_us > self._now_us:
             self._now_us = now_us
 
+    @property
+    def quiesced(self) -> bool:
+        """Whether the group sleeps, as far as this replica knows."""
+        return self._quiesced
+
     def _wake(self) -> None:
         """End quiescence: a leader beats at once and has no lease before a new quorum round (L3)."""
         self._quiesced = False

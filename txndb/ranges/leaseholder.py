@@ -191,6 +191,16 @@ class Leaseholder(Commits):
             return None
         return self.state.prepares.get(attempt)
 
+    def is_at_rest(self) -> bool:
+        """Whether nothing is locked, proposed or waited for."""
+        return (
+            self.serving
+            and not self.locks.entries
+            and not self._proposals
+            and not self._commit_waits
+            and not self._parked()
+        )
+
     def validate(self) -> None:
         """Raise `InternalError` if an invariant of the module docstring does not hold."""
         self.locks.validate()

@@ -39,6 +39,10 @@ from txndb.ranges.locks import LockEntry
 from txndb.ranges.state import RAFT_INITIAL_TERM, Effect, RangeState
 
 
+QUIESCE_TICKS = 40
+"""So many ticks of its store without a request or an entry, and a range may sleep."""
+
+
 class ReplicaHost(Protocol):
     """What a replica needs of its store."""
 
@@ -96,6 +100,8 @@ class Replica:
         self.leaseholder: Leaseholder | None = None
         self.handover: Handover | None = None
         self.leader = ReplicaId(0)
+        self.idle_ticks = 0
+        """How often time passed since the last request."""
         self._host = host
         self._clock = clock
         self._compile = compile_program
@@ -120,6 +126,7 @@ class Replica:
         now_us = self._clock.source.monotonic_us()
         raft = self.raft
         if raft.lease_until_us <= now_us:
+            self._wake(now_us)
             if len(raft.config.voters) != 1:
                 return False
             raft.tick(now_us)  # the only voter renews its lease by itself
@@ -143,8 +150,10 @@ class Replica:
 
     def handle(self, request: api.Request, handle: Handle) -> api.Response | None:
         """Answer a request now, or return None: `ReplicaHost.answer` follows."""
+        self.idle_ticks = 0
         leaseholder = self.leaseholder
         if leaseholder is None:
+            self.wake()  # who asks here did not find the leader: it may be gone
             descriptor = self.state.descriptor if self.state is not None else None
             return api.NotLeaseholder(self.range_id, self.leader, False, descriptor)
         if isinstance(request, api.TransferLease):
@@ -163,8 +172,28 @@ class Replica:
         if self.leaseholder is not None:
             self.leaseholder.on_lease()
 
+    def wake(self) -> None:
+        """End the group's sleep: somebody needs its leader, or its leader's node is thought dead (L3)."""
+        self._wake(self._clock.source.monotonic_us())
+
+    def _wake(self, now_us: int) -> None:
+        if self.raft.quiesced:
+            self.idle_ticks = 0
+            self.raft.unquiesce(now_us)
+            self._host.mark(self)
+
+    def _maybe_sleep(self) -> None:
+        """An idle range that is replicated everywhere stops its heartbeats; it has no lease then (L3)."""
+        leaseholder = self.leaseholder
+        if leaseholder is not None and len(self.raft.config.voters) > 1 and leaseholder.is_at_rest():
+            if self.raft.quiesce():
+                self._host.mark(self)
+
     def tick(self, now_us: int) -> None:
         """Time passed (monotonic)."""
+        self.idle_ticks += 1
+        if self.idle_ticks >= QUIESCE_TICKS and not self.raft.quiesced:
+            self._maybe_sleep()
         if self.raft.deadline_us <= now_us:
             self.raft.tick(now_us)
             if self.raft.has_ready():
