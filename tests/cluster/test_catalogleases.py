@@ -202,6 +202,16 @@ def test_d4_a_restarted_node_does_not_return_its_predecessors_lease(world: Lease
     )
 
 
+def test_d4_a_node_that_stops_gracefully_has_returned_its_lease(world: LeaseWorld) -> None:
+    user = world.connect(3)
+    world.execute(user, "BEGIN", "INSERT INTO t VALUES (3, 30)")
+    world.run(world.hosts[2].stop())
+    before_us = world.loop.now_us
+    world.at(1, "ALTER TABLE t ADD COLUMN w INT DEFAULT 5")
+    assert world.loop.now_us - before_us < LEASE_US / 4
+    assert world.at(2, "SELECT * FROM t") == [(1, 10, 5)]
+
+
 @pytest.mark.parametrize(("canaries", "usable"), [((), False), (("D5",), True)])
 def test_d5_a_lease_asked_back_before_it_was_known_is_dead_on_arrival(
     build: Build, canaries: tuple[str, ...], usable: bool

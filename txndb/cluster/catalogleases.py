@@ -41,6 +41,8 @@ LEASES: Final = CLUSTER + b"lease\0"
 ASK_AGAIN_US: Final = 300_000
 ACQUIRE_ATTEMPTS_MAX: Final = 100
 USERS_POLL_S: Final = 0.002
+GIVE_UP_S: Final = 2.0
+NUMBER_MAX: Final = 1 << 62
 CHECK_TURNS: Final = 50
 """So often a waiting DDL asks whether it still has its locks: each time costs a request to every range it locked."""
 
@@ -141,13 +143,14 @@ class NodeLeases:
         self._answers: dict[int, tuple[NodeId, asyncio.Future[Timestamp]]] = {}
         self._returning: dict[tuple[NodeId, int], None] = {}
         self.acquired_count = 0
+        self._stopping = False
 
     # -- using ---------------------------------------------------------------------------------------------
 
     def cached(self, age: Age | None) -> CatalogLease | None:
         """A share of the lease held right now."""
         held = self._held
-        if held is None:
+        if held is None or self._stopping:
             return None
         wall_us = self._node.body.time.wall_us()
         if physical_us(held.not_after) - wall_us < self._lease_us // 4:
@@ -163,6 +166,8 @@ class NodeLeases:
             lease = self.cached(age)
             if lease is not None:
                 return lease
+            if self._stopping:
+                raise UnavailableError("the node is stopping")
             await self._acquisition(age)
 
     def latest(self) -> Timestamp:
@@ -188,7 +193,7 @@ class NodeLeases:
     def on_time(self) -> None:
         """Renew a lease that is in use before it ends (D3: renewal is an acquisition)."""
         held = self._held
-        if held is None or self._acquiring is not None:
+        if held is None or self._acquiring is not None or self._stopping:
             return
         wall_us = self._node.body.time.wall_us()
         in_use = bool(held.users) or wall_us - held.used_us < self._lease_us
@@ -323,6 +328,28 @@ class NodeLeases:
                 lease.not_after = min(lease.not_after, used_ts)
         self._leaving = [lease for lease in self._leaving if lease.number > number]
         return used_ts
+
+    async def give_up(self) -> None:
+        """A graceful stop: users end, the row says when, and no DDL waits for the expiry. Best effort, bounded."""
+        self._stopping = True
+        try:
+            await asyncio.wait_for(self._give_up(), GIVE_UP_S)
+        except (TimeoutError, UnavailableError, RetryError):
+            return  # then the lease runs out
+
+    async def _give_up(self) -> None:
+        node = self._node
+        used_ts = await self._give_back(NUMBER_MAX, (Timestamp(0), b""), None)
+        txn = node.begin()
+        try:
+            (old,) = await txn.get([lease_key(node.node)], Lock.EXCLUSIVE)
+            before = _decode_row(old) if old is not None else None
+            if before is not None and before.incarnation == node.incarnation and before.expiry > used_ts:
+                row = LeaseRow(before.number + 1, used_ts, node.incarnation)
+                txn.put(lease_key(node.node), _encode(row))
+            await txn.commit()
+        finally:
+            await txn.rollback()
 
     def _is_blocked(self, number: int, age: Age, ddl: Transaction | None) -> bool:
         """Whether a user of a lease up to `number` is left that must be waited for; others are wounded."""
