@@ -1,4 +1,4 @@
-"""Idle ranges sleep: no heartbeats, no lease; whoever needs one wakes it, and a leader that is gone is found out (L3)."""
+"""Idle ranges sleep: no heartbeats, no lease; who needs one wakes it, and a leader that is gone is found out (L3)."""
 
 from __future__ import annotations
 
