@@ -63,12 +63,10 @@ def test_a_seed_that_failed_once_holds(seed: int, seconds: float) -> None:
     _check(Request(seconds=seconds), seed)
 
 
-@pytest.mark.parametrize(
-    ("canary", "seeds"), [("D1", (1, 2)), ("D2", (1, 2)), ("D3", (20, 64)), ("D4", (2, 1)), ("D5", (3, 8))]
-)
-def test_the_ddl_workload_finds_a_rule_that_is_switched_off(canary: str, seeds: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("canary", ["D1", "D2", "D4", "D5"])
+def test_the_ddl_workload_finds_a_rule_that_is_switched_off(canary: str) -> None:
     request = Request(seconds=6.0, workload="ddl", canaries=(canary,))
-    assert not all(run_seed(request, seed)[0].ok for seed in seeds)
+    assert not all(run_seed(request, seed)[0].ok for seed in range(1, 31))
 
 
 @pytest.mark.parametrize("seed", range(1, 31))
