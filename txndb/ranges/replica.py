@@ -38,7 +38,6 @@ from txndb.ranges.leaseholder import Handle, Handover, Leaseholder
 from txndb.ranges.locks import LockEntry
 from txndb.ranges.state import RAFT_INITIAL_TERM, Effect, RangeState
 
-
 QUIESCE_TICKS = 40
 """So many ticks of its store without a request or an entry, and a range may sleep."""
 
