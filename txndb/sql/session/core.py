@@ -24,6 +24,7 @@ from txndb.errors import (
     OutcomeUnknownError,
     QueryCanceledError,
     RetryError,
+    SqlError,
     TxndbError,
     sql_error,
 )
@@ -491,9 +492,16 @@ class SessionCore:
         catalog = block.catalog
         if catalog is None:
             catalog = await block.current_catalog()
-        found = self.executable(catalog, source, block)
+        try:
+            found = self.executable(catalog, source, block)
+        except SqlError:
+            as_of = self._as_of_expression(source)
+            if as_of is None or block.explicit:
+                raise
+            # What it names need not exist any more (S2).
+            return await self._as_of(as_of, source, params, [*params, *(v.value for v in source.literals)])
         if found.plan.as_of is not None and not block.explicit:
-            return await self._as_of(found, source, params)
+            return await self._as_of(found.plan.as_of, source, params, self._values(found, source, params))
         if not found.read_only and block.txn is None:
             if not block.explicit and found.kind == "SELECT":
                 # FOR UPDATE was not visible in the text's cached kind
@@ -536,9 +544,16 @@ class SessionCore:
             values.append(value)
         return values
 
-    async def _as_of(self, found: Executable, source: Source, params: Sequence[object]) -> Result:
+    def _as_of_expression(self, source: Source) -> ast.Expr | None:
+        """The statement's AS OF SYSTEM TIME, by its syntax alone."""
+        node = self._node(source)
+        return node.body.as_of if isinstance(node, ast.Query) and isinstance(node.body, ast.Select) else None
+
+    async def _as_of(
+        self, as_of: ast.Expr, source: Source, params: Sequence[object], values: Sequence[Any]
+    ) -> Result:
         """A query AS OF SYSTEM TIME: its own snapshot in the past, bound against the catalogue of then (rule S2)."""
-        at = as_of_timestamp(self.services, self.env, found.plan.as_of, self._values(found, source, params))
+        at = as_of_timestamp(self.services, self.env, as_of, values)
         block = Block(self.services, explicit=False, read_only=True, at=at)
         catalog = await block.current_catalog(past=True)
         past = self.executable(catalog, source, block)
@@ -581,13 +596,25 @@ class SessionCore:
             return made
         with reading(self.services, block) as used:
             catalog = await used.current_catalog()
-            found = self.executable(catalog, source, used)
+            try:
+                found = self.executable(catalog, source, used)
+            except SqlError as error:
+                found = await self._described_as_of(source, error)
         made.param_types = found.param_types
         made.param_oids = tuple(t.oid for t in found.param_types)
         made.columns = self.columns_of(found)
         source.param_types = found.param_types
         source.kinds = made.param_oids
         return made
+
+    async def _described_as_of(self, source: Source, error: SqlError) -> Executable:
+        """The plan of a query of the past that names what is gone now; any other raises its `error`."""
+        as_of = self._as_of_expression(source)
+        if not isinstance(as_of, ast.Literal):
+            raise error
+        at = as_of_timestamp(self.services, self.env, as_of, ())
+        past = Block(self.services, explicit=False, read_only=True, at=at)
+        return self.executable(await past.current_catalog(past=True), source, past)
 
     def close_portal(self, name: str) -> None:
         """Forget a portal; no error if there is none."""
