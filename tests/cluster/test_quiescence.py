@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.cluster.leaseworld import LeaseWorld
+from txndb.ids import RangeId
 from txndb.sim.run import Request, run_seed
 
 
@@ -30,6 +31,19 @@ def idle_world() -> LeaseWorld:
             return world
         world.wait(0.1)
     raise AssertionError("the cluster does not come to rest")
+
+
+def test_l3_a_sleeping_range_has_no_lease_before_a_new_quorum_round() -> None:
+    world = idle_world()
+    leader = leader_of_range_1(world)
+    raft = world.node(leader).store.slots[RangeId(1)].replica.raft
+    assert raft.lease_until_us == 0
+    world.isolate(leader)  # without a round it must not answer, however it is asked
+    replica = world.node(leader).store.slots[RangeId(1)].replica
+    assert not replica.lease_valid()
+    assert raft.lease_until_us == 0
+    world.rejoin(leader)
+    assert world.at(leader, "SELECT v FROM t") == [(1,)]
 
 
 def test_an_idle_cluster_sleeps_and_a_statement_wakes_it() -> None:
