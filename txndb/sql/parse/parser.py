@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from txndb import limits
-from txndb.errors import FeatureNotSupportedError, sql_error
+from txndb.errors import FeatureNotSupportedError, SqlError, sql_error
 from txndb.sql.parse import ast, lalr
 from txndb.sql.parse.actions import Actions
 from txndb.sql.parse.keywords import words
@@ -76,7 +76,11 @@ def parse_one(sql: str) -> ast.Statement:
 
 def _statement(sql: str, tokens: list[Token]) -> ast.Statement:
     _refuse(tokens)
-    tree = _parser().parse(sql, tokens, Actions(sql))
+    try:
+        tree = _parser().parse(sql, tokens, Actions(sql))
+    except SqlError as error:
+        _refuse_clause(tokens, error)
+        raise
     assert isinstance(tree, ast.Statement), "the start rule is a statement"
     if len(tokens) > limits.STATEMENT_DEPTH_MAX:
         check_depth(tree)
@@ -127,6 +131,35 @@ def _refuse(tokens: list[Token]) -> None:
     raise FeatureNotSupportedError(
         f"{word.upper()} {name.upper()} is not supported yet", position=first.start + 1
     )
+
+
+_UNSUPPORTED_ACTIONS: Final = frozenset(
+    (
+        *("owner", "set", "reset", "disable", "enable", "validate", "cluster", "inherit", "no"),
+        *("attach", "detach", "replica", "force", "of", "not"),
+    )
+)
+"""What may follow the table of an ALTER TABLE in PostgreSQL and not here."""
+
+
+def _refuse_clause(tokens: list[Token], error: SqlError) -> None:
+    """Raise 0A000 instead of a syntax error at a clause of PostgreSQL's that txndb does not have."""
+    first = tokens[0].value
+    at = next((t for t in tokens if t.start + 1 == error.position), tokens[-1])
+    second = tokens[1].value if len(tokens) > 1 else ""
+    what = ""
+    if first == "alter" and second == "table" and at.value in _UNSUPPORTED_ACTIONS:
+        what = f"ALTER TABLE … {at.value.upper()}"
+    elif first == "alter" and second == "database" and at is tokens[1]:
+        what = "ALTER DATABASE"
+    elif first == "select" and at.value == "into":
+        what = "SELECT INTO"
+    elif first in ("prepare", "commit", "rollback") and second in ("transaction", "prepared"):
+        what = "two-phase commit by the client"
+    elif first == "copy" and any(t.value == "binary" for t in tokens):
+        what = "COPY in binary format"
+    if what:
+        raise FeatureNotSupportedError(f"{what} is not supported yet", position=at.start + 1) from None
 
 
 __all__ = ["check_depth", "parse", "parse_one", "syntax_error"]
