@@ -51,7 +51,7 @@ def make_group(canary: str, append_bytes_max: int = 1 << 20) -> Cluster:
 
 @pytest.mark.parametrize(("canary", "holders"), [("", [2]), ("stale-lease", [1, 2])])
 def test_a_lease_ends_before_another_begins(canary: str, holders: list[int]) -> None:
-    """A leader cut off keeps its lease for less than an election takes. Reference: transactions.md L3."""
+    """A leader cut off keeps its lease for less than an election takes. Reference: rule L3."""
     cluster = make_group(canary)
     cluster.advance_to(500_000)
     cluster.isolate(1)

@@ -415,7 +415,7 @@ def test_appends_may_repeat() -> None:
     assert [e.index for e in rig.applied] == [1]
 
 
-# -- persistence: disk.md P1 -----------------------------------------------------------------------------------------
+# -- persistence: rule P1 -----------------------------------------------------------------------------------------
 
 
 def test_a_leader_counts_itself_only_when_durable() -> None:
@@ -434,7 +434,7 @@ def test_a_leader_counts_itself_only_when_durable() -> None:
 
 
 def test_what_is_replaced_while_the_disk_works_is_not_durable() -> None:
-    """A Ready's completion names what it persisted, not an index. Reference: disk.md P1."""
+    """A Ready's completion names what it persisted, not an index. Reference: rule P1."""
     rig = Rig()
     rig.raft.step(Append(ONE, TWO, 2, 0, 0, [entry(1, 2), entry(2, 2)], 0, 0), LATE_US)
     ready = rig.raft.ready()
@@ -446,7 +446,7 @@ def test_what_is_replaced_while_the_disk_works_is_not_durable() -> None:
 
 
 def test_an_answer_waits_for_the_disk() -> None:
-    """An answer is in no Ready before the one that persists what it answers for. Reference: disk.md P1."""
+    """An answer is in no Ready before the one that persists what it answers for. Reference: rule P1."""
     rig = Rig()
     rig.raft.step(Append(ONE, TWO, 2, 0, 0, [entry(1, 2)], 0, 1), LATE_US)
     first = rig.raft.ready()
@@ -474,7 +474,7 @@ def test_votes_are_refused_within_the_minimum_election_timeout() -> None:
 
 
 def test_a_restarted_voter_waits() -> None:
-    """A restarted voter waits one election timeout before it votes. Reference: transactions.md L3."""
+    """A restarted voter waits one election timeout before it votes. Reference: rule L3."""
     rig = Rig(term=1)
     rig.step(Vote(ONE, TWO, 2, 0, 0), 499_999)
     assert rig.took(VoteResponse) == []

@@ -1,7 +1,7 @@
 """What a body gives the brain: time, chance, disk and network. `server` gives real ones, `sim` simulated ones.
 
 The brain runs on asyncio (futures, tasks, timeouts); the event loop is what a body swaps. Everything below reaches the
-outside only through a `Body`, so one seed replays one run (design §2, "one brain, two bodies").
+outside only through a `Body`, so one seed replays one run: one brain, two bodies.
 """
 
 from __future__ import annotations

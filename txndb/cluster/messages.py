@@ -1,6 +1,6 @@
 """What members send each other over the framed connections: one frame is one list of these.
 
-Raft messages and range requests share a frame, coalesced per turn of the loop (design §11). Fields are only appended,
+Raft messages and range requests share a frame, coalesced per turn of the loop. Fields are only appended,
 with defaults, so that neighbouring versions understand each other.
 """
 
@@ -38,7 +38,7 @@ class KvResponse(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
 
 
 class WoundNotice(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
-    """This attempt of yours lost its locks; it will find out at its next request anyway (design §7)."""
+    """This attempt of yours lost its locks; it will find out at its next request anyway."""
 
     attempt: AttemptId
     key: bytes = b""

@@ -2,7 +2,7 @@
 
 One periodic turn a kind of work, each bounded; what a leader does for its ranges stops when it leads no more. Nothing
 here is needed for correctness of a single answer – it is what keeps the cluster whole: rule K5 (drop what its gateway
-forgot), M7 (recover what it left prepared), M5 (finish decisions), the meta index (design §6), replicas up to the
+forgot), M7 (recover what it left prepared), M5 (finish decisions), the meta index, replicas up to the
 replication factor, splits by size, MVCC and outcome GC, log compaction (P3) and attesting (P6).
 """
 
@@ -209,7 +209,7 @@ class Upkeep:
             self._meta_due[descriptor.range_id] = descriptor
 
     async def _write_meta(self, descriptor: RangeDescriptor) -> None:
-        """Write a descriptor to the index unless a newer one stands there (generation order, design §6)."""
+        """Write a descriptor to the index unless a newer one stands there (generation order)."""
         if self._meta_written.get(descriptor.range_id, 0) >= descriptor.generation:
             return
 

@@ -1,6 +1,6 @@
 """Row values: one msgpack array by column position, with codecs generated per table.
 
-A row holds every column of its table, key columns included, at the column's position (design §4). NUMERIC travels as
+A row holds every column of its table, key columns included, at the column's position. NUMERIC travels as
 str (scale kept); the other kinds are msgpack's own. A row written before a column was added is shorter than the table:
 the codec fills it with the column's immutable missing-value (rule D8). Positions are never reused; a dropped column
 stays as a position of kind "dropped", which is written as nil and read as None.

@@ -19,7 +19,7 @@ Inputs may come while a Ready is outstanding; a second Ready may not. `now_us` i
 after the input arrived: a leader's send times may be early and a follower's receipt late, never the other way (L3).
 
 Invariants, beside those of the layers (`validate` asserts all):
-1. What a Ready says is sent rests only on what this or an earlier Ready persists (disk.md P1).
+1. What a Ready says is sent rests only on what this or an earlier Ready persists (rule P1).
 2. Each committed entry is handed out once, in order, in no Ready before the one that makes it durable.
 3. A message of another term is acted upon only as figure 2's "rules for all servers" say.
 

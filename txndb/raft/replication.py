@@ -1,7 +1,7 @@
 """Replication, both sides: proposals, pipelined appends and their answers, heartbeats, snapshots, commit, transfer.
 
 References: Raft paper §5.3, §5.4.2, §6 and figure 2; dissertation §3.10 (transfer), §4.1 and §4.2.2 (changes by one
-server, and a leader that removes itself), §10.2.1 (pipelining); disk.md P1 and P4; rules L3 and L4.
+server, and a leader that removes itself), §10.2.1 (pipelining); rules P1 and P4; rules L3 and L4.
 
 A leader builds its appends and heartbeats in `ready()`: proposals made meanwhile share them, and nothing is queued that
 grows. A follower keeps only its newest acceptance, which says all that earlier ones said.

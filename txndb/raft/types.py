@@ -224,7 +224,7 @@ def decode_message(data: bytes) -> AnyMessage:
 
 
 class Snapshot(msgspec.Struct, frozen=True, gc=False):
-    """Install the received snapshot that ends at (`index`, `term`) and reset the log to it (disk.md P4)."""
+    """Install the received snapshot that ends at (`index`, `term`) and reset the log to it (rule P4)."""
 
     index: int
     term: int

@@ -1,7 +1,7 @@
 """Range descriptors: which keys a range holds, who its replicas are, and how often that has changed.
 
 A replica's id carries its node (`make_replica_id`), so that a Raft configuration alone says where to send. The truth
-about a range is in its own replicated state; everything else that holds a descriptor holds an index of it (design §6).
+about a range is in its own replicated state; everything else that holds a descriptor holds an index of it.
 """
 
 from __future__ import annotations

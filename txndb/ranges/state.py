@@ -1,7 +1,7 @@
 """The replicated state of a range: what every replica computes alike from its log.
 
 Applying is deterministic: the same entries give the same engine bytes on every replica, whatever the node, the time
-and the batch boundaries. Effects and the applied index go into one engine batch (design §4), so recovery replays from
+and the batch boundaries. Effects and the applied index go into one engine batch, so recovery replays from
 the applied index.
 
 Invariants (checked by `validate`):

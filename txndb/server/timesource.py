@@ -1,6 +1,6 @@
 """Real time: the wall clock, a monotonic clock that counts while suspended, and this node's own clock error.
 
-Three sources of the error (design §3, rule T1):
+Three sources of the error (rule T1):
 - `fixed:US` – the operator vouches for a bound in microseconds.
 - `kernel` – `adjtimex(2)`: the kernel's `maxerror`, which its time daemon keeps and which grows by 500 ppm between
   updates. Where the kernel does not say that it is synchronised there is no bound: `UNBOUNDED_US`.

@@ -2,7 +2,7 @@
 
 A stale route costs one answer: a leaseholder that does not hold what is asked answers `Moved` with the true descriptor
 (rule R3), a replica that does not lead answers with the leader it knows. What the cache does not know is looked up in
-the meta index, which lives in range 1 under `META + end key` (design §6).
+the meta index, which lives in range 1 under `META + end key`.
 
 Invariants:
 1. Cached ranges do not overlap; of two that would, the higher generation wins.
