@@ -20,6 +20,7 @@ from txndb.sim.loop import VirtualLoop
 from txndb.sim.network import Network, NetworkOptions
 from txndb.sim.seeds import derive
 from txndb.sim.trace import Trace
+from txndb.sim.workloads.api import RefusedError
 from txndb.storage.memory import MemoryEngine
 
 
@@ -178,6 +179,20 @@ def test_a_crash_during_commit_is_unknown_and_retires_the_process(setting: Setti
 def test_the_nodes_word_on_a_commit_is_believed(setting: Setting, error: TxndbError, outcome: str) -> None:
     setting.happen("COMMIT", _raise(error))
     assert setting.transact() == ["invoke", outcome]
+
+
+def test_a_refusal_is_a_failure_and_the_connection_stays(setting: Setting) -> None:
+    async def refuse() -> None:
+        await setting.client.transaction(setting._work)
+        raise RefusedError("nothing to do")
+
+    for _ in range(2):
+        task = setting.loop.create_task(setting.client.operation("f", "k", "v", refuse))
+        setting.loop.run_until_us(setting.loop.now_us + 1_000_000)
+        assert task.result() is False
+    assert [op.type for op in setting.history.ops] == ["invoke", "fail"] * 2
+    assert setting.log.count("login") == 1
+    assert setting.client.operations_ok == 2
 
 
 def test_a_hanging_commit_is_given_up_as_unknown_and_hung_up(setting: Setting) -> None:

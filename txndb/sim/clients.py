@@ -5,7 +5,8 @@ process dies, the client sees its connection reset; when it hangs, the client gi
 
 What the history says follows from what a client can know (invariants):
 1. `ok` only after the commit was acknowledged.
-2. `fail` when the transaction's COMMIT was never sent, or the node answered with an error other than "outcome unknown".
+2. `fail` when the transaction's COMMIT was never sent, the node answered with an error other than "outcome unknown", or
+   the operation itself found that there was nothing to do (`RefusedError`).
 3. `info` otherwise: the connection broke or timed out while a COMMIT, or a single statement that writes, was under way.
 """
 
@@ -21,19 +22,14 @@ from txndb.errors import OutcomeUnknownError, RetryError, TxndbError
 from txndb.sim.history import History
 from txndb.sim.host import QueryResult, SimHost, SqlSession
 from txndb.sim.loop import VirtualLoop, settle, stack_of
+from txndb.sim.workloads.api import ConnectionLostError as ConnectionLostError
+from txndb.sim.workloads.api import GaveUpError as GaveUpError
+from txndb.sim.workloads.api import RefusedError
 
 T = TypeVar("T")
 _ATTEMPTS_MAX: Final = 30
 _WIRE_US: Final = 60
 _NOWHERE: Final = Context()
-
-
-class ConnectionLostError(Exception):
-    """The connection broke or timed out; what was under way has an unknown outcome."""
-
-
-class GaveUpError(Exception):
-    """The transaction was tried as often as is sensible, and none of the attempts committed."""
 
 
 class SimConnection:
@@ -134,7 +130,7 @@ class SimConnection:
 
 
 class Client:
-    """One sequential client: it performs one operation at a time, on a gateway it may change."""
+    """One sequential client (`txndb.sim.workloads.api.SqlClient`) of simulated hosts."""
 
     def __init__(
         self,
@@ -171,6 +167,11 @@ class Client:
             if isinstance(error, OutcomeUnknownError):
                 self._count("outcome_unknown")
             self._finish("info" if self._commit_sent else "fail", f, value, key)
+            return False
+        except RefusedError:
+            self.operations_ok += 1
+            self._count("refused")
+            self._finish("fail", f, value, key)
             return False
         except (TxndbError, GaveUpError) as error:
             self._count(f"error_{error.code}" if isinstance(error, TxndbError) else "gave_up")

@@ -10,37 +10,39 @@ from __future__ import annotations
 from random import Random
 
 from txndb.sim.checkers.cycle import check_ring
-from txndb.sim.clients import Client
 from txndb.sim.history import History
+from txndb.sim.workloads.api import SqlClient
 
 
 class Cycle:
     """The workload."""
 
+    model = "cycle"
+
     def __init__(self, rng: Random) -> None:
         self.keys = rng.choice((4, 8, 25))
         self.ranges = rng.choice((1, 2, 3, 4))
 
-    async def set_up(self, client: Client) -> None:
+    async def set_up(self, client: SqlClient) -> None:
         await client.single("CREATE TABLE ring (k INT PRIMARY KEY, next INT NOT NULL)")
         rows = ", ".join(f"({i}, {(i + 1) % self.keys})" for i in range(self.keys))
         await client.single(f"INSERT INTO ring VALUES {rows}", writes=True)
         for i in range(1, self.ranges):
             await client.single(f"ALTER TABLE ring SPLIT AT VALUES ({i * self.keys // self.ranges})")
 
-    async def operate(self, client: Client) -> None:
+    async def operate(self, client: SqlClient) -> None:
         if client.rng.random() < 0.15:
             await self._read(client, in_transaction=client.rng.random() < 0.5)
         else:
             await self._swap(client)
 
-    async def read_all(self, client: Client) -> None:
+    async def read_all(self, client: SqlClient) -> None:
         await self._read(client, in_transaction=False)
 
     def split_statement(self, rng: Random) -> str:
         return f"ALTER TABLE ring SPLIT AT VALUES ({rng.randrange(self.keys)})"
 
-    def check(self, history: History) -> list[str]:
+    def check(self, history: History, *, real_time: bool = True) -> list[str]:
         problems = []
         for call in history.calls():
             if call.f == "read" and call.returned is not None:
@@ -49,7 +51,7 @@ class Cycle:
                     problems.append(f"read at {call.invoked}: {problem}")
         return problems
 
-    async def _read(self, client: Client, *, in_transaction: bool) -> None:
+    async def _read(self, client: SqlClient, *, in_transaction: bool) -> None:
         sql = "SELECT k, next FROM ring"
 
         async def body() -> list[tuple[int, int]]:
@@ -62,7 +64,7 @@ class Cycle:
 
         await client.operation("read", None, None, perform)
 
-    async def _swap(self, client: Client) -> None:
+    async def _swap(self, client: SqlClient) -> None:
         first = client.rng.randrange(self.keys)
 
         async def successor(key: int) -> int:
