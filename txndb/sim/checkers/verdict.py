@@ -1,4 +1,4 @@
-"""What a checker says of a history: one shape for all models, so that the shell, the soak and a user's test print them alike.
+"""What a checker says of a history: one shape for all models, so that shell, soak and tests print them alike.
 
 A verdict has three outcomes. `valid=True`: nothing in the history contradicts the model. `valid=False`: the anomalies
 prove that no execution the model allows can have produced the history. `valid=None`: unknown – the checker gave up, or
