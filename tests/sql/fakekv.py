@@ -23,6 +23,7 @@ class FakeKV:
     """The store. `compile_program` is what a node would inject."""
 
     def __init__(self, compile_program: Callable[[bytes], Predicate] | None = None) -> None:
+        self.canaries: frozenset[str] = frozenset()
         self.data: SortedDict[bytes, list[tuple[int, bytes | None]]] = SortedDict()
         self.compile_program = compile_program
         self.now_us = START_US

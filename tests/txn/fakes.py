@@ -157,6 +157,7 @@ class FakeGateway:
 
     def __init__(self, *ranges: RangeDescriptor) -> None:
         self.node = NodeId(1)
+        self.canaries: frozenset[str] = frozenset()
         self.incarnation = 1
         self.time = HandClock()
         self.clock = Clock(self.time)

@@ -73,6 +73,7 @@ class Node:
     def __init__(self, body: Body, options: NodeOptions) -> None:
         self.body = body
         self.options = options
+        self.canaries = options.canaries
         self.node = NodeId(0)
         self.incarnation = 0
         self.cluster_id = b""
@@ -127,7 +128,10 @@ class Node:
         A fresh store gets its log first: whatever a crash leaves is then either nothing or all of it.
         """
         body = self.body
-        log = await body.log_io.run(lambda: open_log(body, identity.store_id, create=fresh))
+        canaries = self.canaries
+        log = await body.log_io.run(
+            lambda: open_log(body, identity.store_id, create=fresh, canaries=canaries)
+        )
         identity = msgspec.structs.replace(identity, incarnation=identity.incarnation + 1)
         save_identity(self.engine, identity, birth)
         await body.engine_io.run(self.engine.sync)

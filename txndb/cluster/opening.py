@@ -8,16 +8,18 @@ from txndb.ids import RangeId, ReplicaId
 from txndb.ranges import keys
 from txndb.ranges.state import read_applied, read_settings
 from txndb.storage.engine import Engine, WriteBatch
-from txndb.storage.raftlog import AppliedState, DeleteData, RaftLog, apply_actions, reconcile
+from txndb.storage.raftlog import AppliedState, DeleteData, Options, RaftLog, apply_actions, reconcile
 
 
-def open_log(body: Body, store_id: bytes, *, create: bool) -> RaftLog:
+def open_log(body: Body, store_id: bytes, *, create: bool, canaries: frozenset[str] = frozenset()) -> RaftLog:
     """Open or create the log (blocks). Raises `StoreError`, `CorruptionError`."""
 
     def rand_bytes(count: int) -> bytes:
         return bytes(body.rand.randrange(256) for _ in range(count))
 
-    return RaftLog.open(body.log_disk, store_id, create=create, rand_bytes=rand_bytes)
+    return RaftLog.open(
+        body.log_disk, store_id, create=create, rand_bytes=rand_bytes, options=Options(canaries=canaries)
+    )
 
 
 def reconcile_store(engine: Engine, log: RaftLog) -> None:

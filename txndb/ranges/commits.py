@@ -67,9 +67,9 @@ class Commits(Reads):
         if "R3" in self._canaries:
             return True
         for start, end in locks:
-            if not entry.covers(start, end):
+            if not entry.covers(start, end) and (end is None or "phantom" not in self._canaries):
                 return False
-        return all(entry.holds_exclusive(key) for key, _ in writes)
+        return "K2" in self._canaries or all(entry.holds_exclusive(key) for key, _ in writes)
 
     def _commit_checks(
         self, request: api.OnePhase | api.Prepare, candidate: Timestamp, kind: type[Command], handle: Handle

@@ -59,6 +59,8 @@ class Reads(Parking):
         if page.resume:
             start, end = (page.resume, end) if request.reverse else (start, page.resume)
         items: list[Item] = [(start, end, 1)]
+        if "phantom" in self._canaries:
+            items = [(key, None, 1) for key, _ in page.rows]
         if request.mode == 2:
             items += [(key, None, 2) for key, _ in page.rows]
         if not self.locks.acquire(entry, items, (handle, request)):

@@ -99,7 +99,10 @@ class Txn(ReadView, Protocol):
 
 
 class KV(Protocol):
-    """A node's door to the key space."""
+    """A node's door to the key space. `canaries` are rules switched off in a test build."""
+
+    @property
+    def canaries(self) -> frozenset[str]: ...
 
     def begin(self, age: tuple[Timestamp, bytes] | None = None) -> Txn:
         """Start an attempt; `age` is given when a transaction is replayed."""

@@ -227,6 +227,10 @@ class Transaction(Reads):
 
     def rollback_to(self, savepoint: int) -> None:
         """Undo buffered writes after the mark; locks and read spans are kept (K2, K7)."""
+        if "K7" in self._gateway.canaries:
+            self._wound = ""
+            self._tokens.clear()
+            self.spans.clear()
         undo = self._undo if self._undo is not None else []
         while len(undo) > savepoint:
             key, value, existed = undo.pop()
@@ -280,7 +284,8 @@ class Transaction(Reads):
         self._must_live()
         missing = [key for key in keys if key not in self._exclusive]
         if missing:
-            await self._lock_points(missing, Lock.EXCLUSIVE, None)
+            mode = Lock.EXCLUSIVE if "K2" not in self._gateway.canaries else Lock.SHARED
+            await self._lock_points(missing, mode, None)
 
     async def _lock_points(
         self, keys: list[bytes], lock: Lock, values: dict[bytes, bytes | None] | None

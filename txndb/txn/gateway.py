@@ -74,6 +74,8 @@ class Gateway(Protocol):
     clock: Clock
     sender: Sender
     compile_program: ProgramCompiler
+    canaries: frozenset[str]
+    """Rules switched off in a test build."""
 
     def next_counter(self) -> int:
         """A number no attempt of this incarnation had at the same timestamp."""

@@ -186,6 +186,8 @@ def test_script_is_one_transaction() -> None:
 class _Stalled:
     """A key-value store whose snapshots never answer."""
 
+    canaries: frozenset[str] = frozenset()
+
     def __init__(self, kv: Any, reached: asyncio.Event) -> None:
         self.kv = kv
         self.reached = reached

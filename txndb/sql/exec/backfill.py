@@ -108,7 +108,8 @@ def _duplicate(codec: TableCodec, index: IndexDesc, row: Row) -> Exception:
 
 async def each_row(c: DdlContext, codec: TableCodec, fn: Callable[[list[Row]], Any]) -> None:
     """Call `await fn(rows)` for batches of all rows, own writes included."""
-    async for batch in c.txn.scan(codec.primary.start, codec.primary.end):
+    reads = c.kv.snapshot() if "D7" in c.kv.canaries else c.txn
+    async for batch in reads.scan(codec.primary.start, codec.primary.end):
         await fn([codec.decode(value) for _, value in batch])
 
 

@@ -228,6 +228,10 @@ class SessionCore:
                 self._refuse_failed(source)
             return await self._in_block(block, source, params)
         except TxndbError as error:
+            if "K6" in self.services.kv.canaries and isinstance(error, RetryError) and block.txn is not None:
+                await block.txn.rollback()
+                block.txn = self.services.kv.begin(block.txn.age)
+                return await self._in_block(block, source, params)
             self._locate(source, error)
             raise await self._failed(error) from None
         except RecursionError:

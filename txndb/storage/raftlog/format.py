@@ -180,7 +180,9 @@ def body_matches(header: FlushHeader, head: bytes, body: bytes) -> bool:
     )
 
 
-def read_flush(data: bytes, at: Position, magic: bytes, chain: int) -> FlushHeader | None:
+def read_flush(
+    data: bytes, at: Position, magic: bytes, chain: int, *, verify_body: bool = True
+) -> FlushHeader | None:
     """The whole, valid flush that continues `chain` at `at.offset` of a segment's bytes, None when there is none."""
     header = unpack_flush_header(data, at.offset)
     if header is None or header.magic != magic or header.segment != at.segment or header.offset != at.offset:
@@ -188,7 +190,7 @@ def read_flush(data: bytes, at: Position, magic: bytes, chain: int) -> FlushHead
     if header.previous_crc != chain or header.end > len(data):
         return None
     start = at.offset + FLUSH_HEADER_BYTES
-    if not body_matches(header, data[at.offset : start], data[start : header.end]):
+    if verify_body and not body_matches(header, data[at.offset : start], data[start : header.end]):
         return None
     return header
 

@@ -71,6 +71,7 @@ class Options:
         cache_bytes_max: int = LOG_CACHE_BYTES_MAX,
         reserve_bytes: int = LOG_RESERVE_BYTES,
         room_bytes_min: int = LOG_ROOM_BYTES_MIN,
+        canaries: frozenset[str] = frozenset(),
     ) -> None:
         self.segment_bytes = segment_bytes
         self.segments_max = segments_max
@@ -78,6 +79,7 @@ class Options:
         self.cache_bytes_max = cache_bytes_max
         self.reserve_bytes = reserve_bytes
         self.room_bytes_min = room_bytes_min
+        self.canaries = canaries
 
 
 class Segment:
@@ -104,6 +106,8 @@ class PendingFlush:
         self.chain = 0
         self.count = 0
         self.done = False
+        self.unsynced = False
+        """Reported as synced without a sync: only in test builds (canaries P1 and P6)."""
         self.unlink: list[str] = []
         self.caches: list[tuple[ReplicaLog, int, int]] = []
         self._log = log
@@ -120,7 +124,8 @@ class PendingFlush:
             if segment.file is None:
                 segment.file = disk.create(segment_name(segment.number))
             segment.file.pwrite(self._data, self._offset)
-            segment.file.fdatasync()
+            if not self.unsynced:
+                segment.file.fdatasync()
             if self._offset == 0:
                 disk.sync_dir()
             for name in self.unlink:
@@ -187,7 +192,10 @@ class RaftLog:
         log = cls(disk, store_id, rand_bytes, options or Options())
         replay = recovery.Replay(log._make_replica)
         try:
-            recovered = recovery.read(disk, None if create else store_id, replay)
+            torn_is_good = "torn-tail" in log._options.canaries
+            recovered = recovery.read(
+                disk, None if create else store_id, replay, verify_bodies=not torn_is_good
+            )
             if create:
                 if recovered is not None and recovered.record_count:
                     raise StoreError("the data directory already holds a raft log")
@@ -217,6 +225,7 @@ class RaftLog:
         number = (numbers[-1] if numbers else 0) + 1
         segment, opening = self._new_segment(number, previous, chain)
         pending = self._seal_flush(segment, opening, body, count)
+        pending.unsynced = "P6" in self._options.canaries
         pending.run()
         self.end_flush(pending)
         self._doomed = [segment_name(n) for n in numbers if n not in self._segments]
@@ -305,6 +314,7 @@ class RaftLog:
         body = b"".join(queue.parts)
         pending = self._seal_flush(segment, opening, body, queue.count)
         pending.caches = caches
+        pending.unsynced = "P1" in self._options.canaries
         queue.parts, queue.bytes, queue.count, queue.dirty = [], 0, 0, {}
         return pending
 
