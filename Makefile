@@ -11,7 +11,7 @@ MINUTES ?= 10
 DEMO_ARGS ?=
 PYTEST_ARGS ?= -n 2
 
-.PHONY: demo test check golden sim soak bench clean venv
+.PHONY: demo test check golden sim soak canaries bench clean venv
 venv: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -40,6 +40,9 @@ sim: $(STAMP)
 
 soak: $(STAMP)
 	$(BIN)/python -m txndb.sim.soak --minutes $(MINUTES)
+
+canaries: $(STAMP)
+	$(BIN)/python -m txndb.sim.canaries
 
 bench: $(STAMP)
 	$(BIN)/python bench/run.py
