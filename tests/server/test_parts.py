@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from txndb.cluster.packets import PACKET_HEADER, PacketReader, encode_packet
 from txndb.errors import CorruptionError, ProtocolError, RetryError, SqlError, StoreError
 from txndb.server.body import exception_handler
 from txndb.server.demo import compare
-from txndb.server.frames import PACKET_HEADER, PacketReader, decode_hello, decode_welcome, encode_packet
+from txndb.server.frames import decode_hello, decode_welcome
 from txndb.server.http import HttpServer, HttpSource
 from txndb.server.io import InlineIo, ThreadIo
 from txndb.server.memdisk import MemoryDisk

@@ -11,10 +11,11 @@ import pytest
 import uvloop
 
 from tests.server.recorder import WAIT_S, Recorder
+from txndb.cluster.packets import PacketReader
 from txndb.errors import RetryError, SqlError, UnavailableError
 from txndb.ids import NodeId
 from txndb.limits import PEER_QUEUE_BYTES_MAX
-from txndb.server.frames import MAGIC, VERSION, Hello, PacketReader, decode_welcome, encode_hello
+from txndb.server.frames import MAGIC, VERSION, Hello, decode_welcome, encode_hello
 from txndb.server.transport import ServerTransport
 
 CLUSTER = b"c" * 16

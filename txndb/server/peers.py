@@ -24,21 +24,19 @@ import socket
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
+from txndb.cluster.packets import PACKET_BYTES_MAX, PacketReader, encode_packet
 from txndb.errors import ProtocolError
 from txndb.ids import NodeId
 from txndb.limits import PEER_QUEUE_BYTES_MAX
 from txndb.server.frames import (
     HANDSHAKE_BYTES_MAX,
     MAGIC,
-    PACKET_BYTES_MAX,
     VERSION,
     Hello,
-    PacketReader,
     Welcome,
     decode_hello,
     decode_welcome,
     encode_hello,
-    encode_packet,
     encode_welcome,
 )
 
