@@ -231,7 +231,7 @@ class SessionCore:
             if "K6" in self.services.kv.canaries and isinstance(error, RetryError) and block.txn is not None:
                 await block.txn.rollback()
                 block.txn = self.services.kv.begin(block.txn.age)
-                return await self._in_block(block, source, params)
+                return await self._statement(source, params)
             self._locate(source, error)
             raise await self._failed(error) from None
         except RecursionError:
