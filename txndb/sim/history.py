@@ -23,6 +23,8 @@ class Op(msgspec.Struct):
     value: Any = None
     key: Any = None
     time_us: int = 0
+    error: Any = None
+    """What a client was told, where the history was recorded with it; None otherwise."""
 
 
 class Call(msgspec.Struct, frozen=True):

@@ -1,13 +1,32 @@
 """Linearizability of a history against a sequential model.
 
-The search of Wing & Gong (1993) with Lowe's memoisation ("Testing for linearizability", 2017, §3): walk the history's
-calls and returns in real-time order; try to let a pending call take effect; remember every (set of calls that took
-effect, state) seen; when a return comes up whose call has not taken effect, go back. A model's states are hashable
-values; a set of calls is an int used as bits.
+A history is linearizable (Herlihy & Wing 1990) if every call can be given one instant between its invocation and its
+return so that the calls, in the order of their instants, are explained by the model. A call with an unknown outcome
+has no return: its instant lies anywhere after its invocation, or nowhere.
 
-Calls with an unknown outcome have no return: they may take effect at any time from their invocation on, or never.
+Two searches decide it, for they are slow on different histories:
+- the *sweep* (Lowe, "Testing for linearizability", 2017, §4, just-in-time linearization) walks the returns in order
+  with the set of all configurations that explain the past: a state, the pending calls that took effect, the unknown
+  ones that did. At a return, calls take effect only as far as this return needs it. Its memory is the width of the
+  history, not its length, and when the set becomes empty, that return is the first that nothing explains;
+- the *search* (Wing & Gong 1993 with Lowe's memoisation, §3) goes depth first and back, remembering every (set of calls
+  that took effect, state) seen. It finds an explanation without looking at all of them.
 
-Bounded: after `steps_max` steps the verdict is unknown (None), never a guess.
+What both may leave out, each by exchanging two calls in an explanation (invariants of the pruning):
+1. A pending call that changes no state whatever (a read, a refused compare-and-set: `pure`) takes effect as soon as it
+   fits, with no alternative tried. (A write of the value that is there already is not such a call: it may be needed
+   later.)
+2. An unknown call that would not change the state is not tried: never is as good.
+3. Of two calls alike (same operation, argument and result) the one that was invoked and returned earlier, or is as
+   unknown, takes effect first.
+4. (sweep) Of two configurations alike but for their unknown calls, the one that used fewer of them explains all that
+   the other does.
+
+A model's states are hashable, and so are the arguments and results it is shown (`calls.frozen`). Its step may look at
+a call's operation, argument and result, and at whether the outcome is known – at nothing else (3).
+
+Bounded: after `steps_max` steps of the model, or with more than `MEMORY_BYTES_MAX` of memory in use for what was seen,
+the verdict is unknown (None), never a guess.
 """
 
 from __future__ import annotations
@@ -15,22 +34,226 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final
 
+from txndb.sim.checkers.calls import frozen_calls
 from txndb.sim.history import Call
 
 Step = Callable[[Any, Call], tuple[bool, Hashable]]
 """(state, call) -> (whether the call's result fits, next state). For an unknown outcome `call.returned` is None."""
 
+Pure = Callable[[Call], bool]
+"""Whether a call leaves every state in which it fits as it is."""
+
 STEPS_MAX: Final = 5_000_000
+MEMORY_BYTES_MAX: Final = 1 << 30
+_ENTRY_BYTES: Final = 300
+"""A remembered configuration without its bits: tuple, set entry, small state."""
+_SWEEP_FIRST_SHARE: Final = 10
+_STATES_SHOWN: Final = 8
 
 
-class Verdict:
-    """`valid` is True, False or None (undecided); `stuck` is the deepest call that could not be explained."""
+class Judgement:
+    """`valid` is True, False or None (undecided).
 
-    __slots__ = ("stuck", "valid")
+    `stuck` is the first call that no order of the calls before its return explains; `states` are (some of) the states
+    the object may have been in when the call before it had returned.
+    """
 
-    def __init__(self, valid: bool | None, stuck: Call | None = None) -> None:
+    __slots__ = ("states", "stuck", "valid")
+
+    def __init__(self, valid: bool | None, stuck: Call | None = None, states: tuple[Any, ...] = ()) -> None:
         self.valid = valid
         self.stuck = stuck
+        self.states = states
+
+
+def check(
+    calls: Sequence[Call],
+    initial: Hashable,
+    step: Step,
+    steps_max: int = STEPS_MAX,
+    pure: Pure = lambda call: False,
+) -> Judgement:
+    """Whether some order of the calls, consistent with real time, explains every result.
+
+    Args: `initial` is the model's first state; `step` its behaviour; `steps_max` how many steps each search may take;
+    `pure` names the calls that never change a state.
+    """
+    calls = frozen_calls(calls)
+    judgement = sweep(calls, initial, step, steps_max // _SWEEP_FIRST_SHARE, pure)
+    if judgement.valid is None:
+        judgement = search(calls, initial, step, steps_max, pure)
+    if judgement.valid is None:
+        judgement = sweep(calls, initial, step, steps_max, pure)
+    return judgement
+
+
+def sweep(
+    calls: Sequence[Call], initial: Hashable, step: Step, steps_max: int, pure: Pure = lambda call: False
+) -> Judgement:
+    """The sweep over returns alone."""
+    return _Sweep(calls, step, pure).run(initial, steps_max)
+
+
+def _twins(calls: Sequence[Call]) -> list[int]:
+    """For each call one alike that has to take effect before it (invariant 3), or -1."""
+    last: dict[tuple[Hashable, ...], list[int]] = {}
+    twins = [-1] * len(calls)
+    for i in sorted(range(len(calls)), key=lambda i: calls[i].invoked):
+        call = calls[i]
+        unknown = call.returned is None
+        alike = last.setdefault((call.f, call.argument, None if unknown else call.result, unknown), [])
+        for j in reversed(alike[-4:]):
+            before = calls[j].returned
+            if before is None or (call.returned is not None and before <= call.returned):
+                twins[i] = j
+                break
+        alike.append(i)
+    return twins
+
+
+class _Configurations:
+    """States with the pending calls done (bits), each with the smallest sets of unknown calls used (invariant 4)."""
+
+    def __init__(self) -> None:
+        self.used: dict[tuple[Hashable, int], list[int]] = {}
+        self.count = 0
+
+    def add(self, state: Hashable, done: int, used: int) -> bool:
+        """Whether it was not yet covered by one that is there."""
+        sets = self.used.setdefault((state, done), [])
+        for other in sets:
+            if other & used == other:
+                return False
+        kept = [other for other in sets if other & used != used]
+        self.count += 1 + len(kept) - len(sets)
+        kept.append(used)
+        sets[:] = kept
+        return True
+
+
+class _Sweep:
+    """One sweep over the returns of a history."""
+
+    def __init__(self, calls: Sequence[Call], step: Step, pure: Pure) -> None:
+        self.calls = calls
+        self.twins = _twins(calls)
+        self.pure = [call.returned is not None and pure(call) for call in calls]
+        self.step = step
+        self.steps_left = 0
+        self.pending: dict[int, int] = {}
+        """Known calls that have not returned -> their bit."""
+        self.unknown: dict[int, int] = {}
+        """Unknown calls that were invoked -> their bit."""
+        self._free: list[int] = []
+        self._bits = 0
+
+    def run(self, initial: Hashable, steps_max: int) -> Judgement:
+        self.steps_left = steps_max
+        current = _Configurations()
+        current.add(initial, 0, 0)
+        for _, returns, i in self._moments():
+            if not returns:
+                self._invoke(i)
+                continue
+            following = self._return(current, i)
+            if following is None:
+                return Judgement(None)
+            if not following.used:
+                states = sorted({repr(state): state for state, _ in current.used}.items())
+                return Judgement(
+                    False, self.calls[i], tuple(state for _, state in states)[: _STATES_SHOWN + 1]
+                )
+            current = following
+        return Judgement(True)
+
+    def _moments(self) -> list[tuple[int, bool, int]]:
+        moments = []
+        for i, call in enumerate(self.calls):
+            moments.append((call.invoked, False, i))
+            if call.returned is not None:
+                moments.append((call.returned, True, i))
+        moments.sort()
+        return moments
+
+    def _invoke(self, i: int) -> None:
+        if self.calls[i].returned is None:
+            self.unknown[i] = 1 << len(self.unknown)
+        else:
+            if not self._free:
+                self._free.append(1 << self._bits)
+                self._bits += 1
+            self.pending[i] = self._free.pop()
+
+    def _return(self, current: _Configurations, i: int) -> _Configurations | None:
+        """The configurations in which call i took effect; None when the bounds are reached."""
+        bit = self.pending[i]
+        following, visited = _Configurations(), _Configurations()
+        stack: list[tuple[Hashable, int, int]] = []
+        for (state, done), sets in current.used.items():
+            for used in sets:
+                if done & bit:
+                    following.add(state, done ^ bit, used)
+                else:
+                    stack.append((state, done, used))
+        while stack:
+            self._expand(i, *stack.pop(), stack, visited, following)
+            size = _ENTRY_BYTES + len(self.unknown) // 8
+            if (
+                self.steps_left < 0
+                or (following.count + visited.count + len(stack)) * size > MEMORY_BYTES_MAX
+            ):
+                return None
+        del self.pending[i]
+        self._free.append(bit)
+        return following
+
+    def _expand(
+        self,
+        i: int,
+        state: Hashable,
+        done: int,
+        used: int,
+        stack: list[tuple[Hashable, int, int]],
+        visited: _Configurations,
+        following: _Configurations,
+    ) -> None:
+        """Let i take effect from here if it fits, and push where any other pending call leads."""
+        calls, step = self.calls, self.step
+        moves = []
+        for j, bit in self.pending.items():
+            if done & bit:
+                continue
+            self.steps_left -= 1
+            fits, after = step(state, calls[j])
+            if fits and self.pure[j]:
+                done |= bit
+            elif fits:
+                moves.append((j, bit, after))
+        if done & self.pending[i]:
+            following.add(state, done ^ self.pending[i], used)
+            return
+        if not visited.add(state, done, used):
+            return
+        for j, bit, after in moves:
+            if j == i:
+                following.add(after, done, used)
+            elif self._twin_done(j, done, used):
+                stack.append((after, done | bit, used))
+        for j, bit in self.unknown.items():
+            if used & bit or not self._twin_done(j, done, used):
+                continue
+            self.steps_left -= 1
+            fits, after = step(state, calls[j])
+            if fits and after != state:
+                stack.append((after, done, used | bit))
+
+    def _twin_done(self, j: int, done: int, used: int) -> bool:
+        twin = self.twins[j]
+        if twin == -1:
+            return True
+        if twin in self.unknown:
+            return bool(used & self.unknown[twin])
+        return not (self.pending.get(twin, 0) & ~done)
 
 
 class _Entries:
@@ -68,46 +291,60 @@ class _Entries:
             self.previous[after] = entry
 
 
-def check(calls: Sequence[Call], initial: Hashable, step: Step, steps_max: int = STEPS_MAX) -> Verdict:
-    """Whether some order of the calls, consistent with real time, explains every result."""
-    entries = _Entries(calls)
+def search(
+    calls: Sequence[Call], initial: Hashable, step: Step, steps_max: int, pure: Pure = lambda call: False
+) -> Judgement:
+    """The depth-first search alone."""
+    entries, twins = _Entries(calls), _twins(calls)
     following = entries.next
-    returns_left = sum(1 for call in calls if call.returned is not None)
-    has_return = [call.returned is not None for call in calls]
+    known = [call.returned is not None for call in calls]
+    returns_left = sum(known)
     state, done = initial, 0
     seen: set[tuple[int, Hashable]] = set()
-    stack: list[tuple[int, Hashable]] = []
+    seen_max = MEMORY_BYTES_MAX // (_ENTRY_BYTES + len(calls) // 8)
+    stack: list[tuple[int, Hashable, bool]] = []
     stuck: Call | None = None
-    fewest_left = returns_left + 1
     entry = following[0]
     for _ in range(steps_max):
         if not returns_left:
-            return Verdict(True)
+            return Judgement(True)
+        if len(seen) > seen_max:
+            break
         if entry != -1 and entry & 1:
             i = entry >> 1
             fits, new_state = step(state, calls[i])
-            key = (done | 1 << i, new_state)
-            if fits and key not in seen:
-                seen.add(key)
-                stack.append((i, state))
-                state, done = new_state, key[0]
-                entries.lift(entry)
-                if has_return[i]:
-                    entries.lift(entry + 1)
-                    returns_left -= 1
-                entry = following[0]
-            else:
+            idle = not known[i] and new_state == state
+            if not fits or idle or (twins[i] != -1 and not done >> twins[i] & 1):
                 entry = following[entry]
+                continue
+            key = (done | 1 << i, new_state)
+            if key in seen:
+                entry = following[entry]
+                continue
+            seen.add(key)
+            stack.append((i, state, known[i] and pure(calls[i])))
+            state, done = new_state, key[0]
+            entries.lift(entry)
+            if known[i]:
+                entries.lift(entry + 1)
+                returns_left -= 1
+            entry = following[0]
             continue
-        if entry != -1 and returns_left < fewest_left:
-            fewest_left, stuck = returns_left, calls[(entry >> 1) - 1]
-        if not stack:
-            return Verdict(False, stuck)
-        i, state = stack.pop()
-        done &= ~(1 << i)
-        if has_return[i]:
-            entries.unlift(2 * i + 2)
-            returns_left += 1
-        entries.unlift(2 * i + 1)
+        if entry != -1 and (stuck is None or _later(calls[(entry >> 1) - 1], stuck)):
+            stuck = calls[(entry >> 1) - 1]
+        only = True
+        while only:
+            if not stack:
+                return Judgement(False, stuck)
+            i, state, only = stack.pop()
+            done &= ~(1 << i)
+            if known[i]:
+                entries.unlift(2 * i + 2)
+                returns_left += 1
+            entries.unlift(2 * i + 1)
         entry = following[2 * i + 1]
-    return Verdict(None)
+    return Judgement(None)
+
+
+def _later(call: Call, other: Call) -> bool:
+    return call.returned is not None and other.returned is not None and call.returned > other.returned

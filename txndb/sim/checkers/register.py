@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from txndb.sim.checkers.linearizability import STEPS_MAX, Verdict, check
+from txndb.sim.checkers.linearizability import STEPS_MAX, Judgement, check
 from txndb.sim.history import Call
 
 
@@ -32,6 +32,11 @@ def step(state: Any, call: Call) -> tuple[bool, Hashable]:
     raise ValueError(f"a register has no operation {call.f!r}")
 
 
+def pure(call: Call) -> bool:
+    """Whether the call changes no value."""
+    return call.f in ("read", "is") or (call.f == "cas" and call.result is False)
+
+
 def by_key(calls: Sequence[Call]) -> dict[Any, list[Call]]:
     """The calls that say something, per key."""
     keys: dict[Any, list[Call]] = {}
@@ -42,9 +47,9 @@ def by_key(calls: Sequence[Call]) -> dict[Any, list[Call]]:
     return keys
 
 
-def check_key(calls: Sequence[Call], initial: Hashable = None, steps_max: int = STEPS_MAX) -> Verdict:
+def check_key(calls: Sequence[Call], initial: Hashable = None, steps_max: int = STEPS_MAX) -> Judgement:
     """The verdict on one key's calls."""
-    return check(calls, initial, step, steps_max)
+    return check(calls, initial, step, steps_max, pure)
 
 
 def check_registers(calls: Sequence[Call], initial: Hashable = None) -> list[str]:
