@@ -71,3 +71,11 @@ CONNECTIONS_MAX: Final = 1000
 MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
 FRAME_BYTES_MAX: Final = 64 * 1024 * 1024
 PEER_QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
+
+# checkers
+ELLE_EXAMPLES_MAX: Final = 4
+"""Anomalies of one kind that are reported, of one key or of the whole graph: the verdict needs one, a reader few."""
+ELLE_SEARCHES_MAX: Final = 64
+"""Edges from which a shortest cycle of one kind is searched; that there is one is known before."""
+ELLE_PAIRS_MAX: Final = 64
+"""Transactions that read a version and wrote one nobody read, for which each other such write gets its own edge."""
