@@ -295,7 +295,10 @@ class Store:
         state = RangeState.load(self.engine, right.range_id, self._canaries)
         if state is None:
             raise InternalError(f"the split left no state of range {right.range_id}")
-        # A message may have created the replica before its split applied: its vote stays (P5).
+        # A message may have created the replica before its split applied: its vote stays (P5). What it was told since
+        # its last flush goes unanswered: its successor does not know of it, and might vote otherwise in the same term.
+        if old is not None and old.marked:
+            self._marked.remove(old)
         slot = self._open_replica(right.range_id, state.replica_id, state)
         if handover is not None:
             slot.replica.handover = handover
