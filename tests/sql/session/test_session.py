@@ -338,6 +338,17 @@ def test_ddl_of_others_fails_an_old_catalogue_user() -> None:
     assert run_async(run()) == "40001"
 
 
+def test_a_name_in_a_literal_is_found_by_a_session_that_uses_anothers_plan_first() -> None:
+    async def run() -> list[Any]:
+        db = Database()
+        session = await db.session()
+        await session.execute("CREATE TABLE t (a SERIAL PRIMARY KEY)")
+        numbers = await rows(session, "SELECT nextval('t_a_seq')")
+        return numbers + await rows(await db.session(), "SELECT nextval('t_a_seq')")
+
+    assert run_async(run()) == [(1,), (2,)]
+
+
 def test_plans_are_cached_across_literals() -> None:
     async def run() -> int:
         _db, session = await _with_table()

@@ -450,8 +450,8 @@ class SessionCore:
         key = self._key(catalog, source)
         plans: Any = block.plans if catalog.private else self.services.plans
         found: Executable | None = plans.get(key)
+        self.context.catalog = catalog  # also for a plan made by another session: literals may name relations
         if found is None:
-            self.context.catalog = catalog
             statement = Statement(
                 catalog, self.info, self.services.virtual, list(source.param_types), self.env
             )
