@@ -1,0 +1,280 @@
+"""Registers: a write hides what was there, so the order of versions has to be pieced together. Source: Elle §5.
+
+Every value is written once, so a read leads to its writer; the order of a key's versions is known in part:
+
+1. The initial value is before all others. It is nil, or – where a key was never seen nil – the one value that was read
+   and never written.
+2. A transaction that read u and then wrote v puts u before v (writes follow reads). Were v before u, its writer would
+   both precede and follow u's, which is G1c: so an anomaly found through this rule speaks of read committed and above,
+   and never of read uncommitted.
+3. Only when asked (`sequential_keys`, `linearizable_keys`): what a process, or real time, saw of a key in order. These
+   take for granted what they name; where a key contradicts them that is an anomaly of its own.
+
+Then u before v gives ww from u's writer to v's, and rw from u's readers to v's writer; a read of v gives wr. The
+versions need not be neighbours: what lies between adds more ww. A cycle of versions (cyclic-versions) is reported and
+its edges are not used.
+
+Without any graph: reads of aborted (G1a) and of intermediate writes (G1b), a transaction that contradicts itself
+(internal), two that read one version and both wrote (lost-update).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import msgspec
+
+from txndb.limits import ELLE_EXAMPLES_MAX
+from txndb.sim.checkers.elle.facts import Facts, Found, show
+from txndb.sim.checkers.elle.graph import RW, WR, WW, Graph, components
+from txndb.sim.checkers.elle.txns import Txn, freeze
+
+
+class Touch(msgspec.Struct, frozen=True):
+    """What one committed transaction did to one key."""
+
+    node: int
+    read: bool
+    """It read the key before any write of its own."""
+    seen: Hashable
+    """What it read then."""
+    wrote: bool
+    value: Hashable
+    """The last value it wrote."""
+
+
+class RegisterKey:
+    """All that committed transactions did to one key."""
+
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
+        self.touches: list[Touch] = []
+        self.reads: list[tuple[int, Hashable]] = []
+        """Every read, as (node, value), also those after a write."""
+        self.initial: Hashable = None
+        self.has_initial = True
+        """False when nothing can be said of the initial value."""
+        self.installed: dict[Hashable, int] = {}
+        """Versions of committed transactions, with their writers."""
+        self.readers: dict[Hashable, list[int]] = {}
+        """Who read a version before any write of its own."""
+
+
+def observe(facts: Facts) -> list[RegisterKey]:
+    """Collect reads and writes of all keys that hold one value; note whose writes were seen."""
+    keys = {key: RegisterKey(key) for key in facts.registers}
+    for txn in facts.txns:
+        if txn.status == "ok":
+            _reads_of(facts, txn, keys)
+    for at in keys.values():
+        for _, value in at.reads:
+            writer = facts.writer(at.key, value)
+            if writer is not None:
+                facts.seen.add(writer.node)
+    return list(keys.values())
+
+
+def _reads_of(facts: Facts, txn: Txn, keys: dict[Hashable, RegisterKey]) -> None:
+    holds: dict[Hashable, Hashable] = {}
+    first: dict[Hashable, Hashable] = {}
+    for mop in txn.mops:
+        if mop.key not in keys:
+            continue
+        value = freeze(mop.value)
+        if mop.f == "w":
+            holds[mop.key] = value
+            continue
+        keys[mop.key].reads.append((txn.node, value))
+        if mop.key not in holds:
+            first[mop.key] = value
+        elif holds[mop.key] != value:
+            facts.found.append(
+                Found(
+                    "internal",
+                    f"{facts.name(txn.node)} read {show(value)} from key {show(mop.key)}, "
+                    f"but by its own steps before it should see {show(holds[mop.key])}",
+                    (txn.node,),
+                )
+            )
+        holds[mop.key] = value
+    wrote = {mop.key: mop.value for mop in txn.mops if mop.f == "w" and mop.key in keys}
+    for key in {**first, **wrote}:
+        touch = Touch(txn.node, key in first, first.get(key), key in wrote, wrote.get(key))
+        keys[key].touches.append(touch)
+
+
+def infer(facts: Facts, graph: Graph, at: RegisterKey, assume: tuple[str, ...]) -> None:
+    """Report what the reads of a key prove by themselves, and put the dependencies they show into the graph.
+
+    Args:
+        assume: Which orders its versions are known to follow: `process`, `realtime`.
+    """
+    for value, writer in facts.writers.get(at.key, {}).items():
+        if writer.final and facts.committed(writer.node):
+            at.installed[value] = writer.node
+    _initial(facts, at)
+    for touch in at.touches:
+        if touch.read:
+            at.readers.setdefault(touch.seen, []).append(touch.node)
+    _dirty_reads(facts, at)
+    _lost_updates(facts, at)
+    for node, value in at.reads:
+        if value in at.installed:
+            graph.add(at.installed[value], node, WR, ("register", at.key, value, None))
+    for u, later in _versions(facts, at, assume).items():
+        for v in later if u in at.installed else ():
+            graph.add(at.installed[u], at.installed[v], WW, ("register", at.key, u, v))
+        graph.add_all(at.readers.get(u, ()), {at.installed[v]: v for v in later}, RW, ("register", at.key, u))
+
+
+def _initial(facts: Facts, at: RegisterKey) -> None:
+    """Rule 1; and what was read but is neither initial nor written makes the verdict unknown."""
+    values = dict.fromkeys(value for _, value in at.reads)
+    unwritten = [
+        v
+        for v in values
+        if v is not None and facts.writer(at.key, v) is None and not facts.is_ambiguous(at.key, v)
+    ]
+    nil_written = facts.writer(at.key, None) is not None or facts.is_ambiguous(at.key, None)
+    if len(unwritten) == 1 and (nil_written or None not in values):
+        at.initial = unwritten[0]
+        return
+    if unwritten:
+        examples = ", ".join(sorted(show(v) for v in unwritten)[:3])
+        facts.malformed.append(f"key {show(at.key)} held what nobody in the history wrote ({examples})")
+    at.has_initial = not nil_written
+
+
+def _dirty_reads(facts: Facts, at: RegisterKey) -> None:
+    reported: set[Hashable] = set()
+    for node, value in at.reads:
+        writer = facts.writer(at.key, value)
+        if writer is None or writer.node == node or value in reported or len(reported) == ELLE_EXAMPLES_MAX:
+            continue
+        name, key = facts.name(writer.node), show(at.key)
+        if facts.failed(writer.node):
+            kind, text = "G1a", f"but {name}, which wrote it, failed"
+        elif not writer.final:
+            kind, text = "G1b", f"but {name}, which wrote it, then wrote another value to that key"
+        else:
+            continue
+        reported.add(value)
+        read = f"{facts.name(node)} read {show(value)} from key {key}, "
+        facts.found.append(Found(kind, read + text, (writer.node, node)))
+
+
+def _lost_updates(facts: Facts, at: RegisterKey) -> None:
+    groups: dict[Hashable, list[int]] = {}
+    for touch in at.touches:
+        if touch.read and touch.wrote and not facts.is_ambiguous(at.key, touch.seen):
+            groups.setdefault(touch.seen, []).append(touch.node)
+    clashes = [(value, nodes) for value, nodes in groups.items() if len(nodes) > 1]
+    for value, nodes in clashes[:ELLE_EXAMPLES_MAX]:
+        names = ", ".join(facts.name(node) for node in nodes[:4])
+        text = f"{names} each read {show(value)} from key {show(at.key)} and then wrote to it"
+        facts.found.append(Found("lost-update", text, tuple(nodes)))
+
+
+Versions = dict[Hashable, dict[Hashable, None]]
+
+
+def _versions(facts: Facts, at: RegisterKey, assume: tuple[str, ...]) -> Versions:
+    """What comes after each version, as far as it is known: all installed ones, and the initial."""
+    known: Versions = {}
+    _extend(facts, at, known, _follows_reads(at), "")
+    if "process" in assume:
+        _extend(facts, at, known, _process_pairs(facts, at), "-process")
+    if "realtime" in assume:
+        _extend(facts, at, known, _realtime_pairs(facts, at), "-realtime")
+    return known
+
+
+def _extend(
+    facts: Facts, at: RegisterKey, known: Versions, pairs: list[tuple[Hashable, Hashable]], suffix: str
+) -> None:
+    """Add pairs to what is known, but for those that close a cycle."""
+    trial: Versions = {u: dict(later) for u, later in known.items()}
+    for u, v in pairs:
+        if u != v and v in at.installed and (u in at.installed or (at.has_initial and u == at.initial)):
+            trial.setdefault(u, {})[v] = None
+        elif u != v and at.has_initial and v == at.initial and u in at.installed:
+            trial.setdefault(u, {})[v] = None  # back to the initial value: closes a cycle below
+    if at.has_initial and at.initial not in at.installed:
+        for v in at.installed:
+            trial.setdefault(at.initial, {})[v] = None
+    number: dict[Hashable, int] = {}
+    for u, later in trial.items():
+        for v in (u, *later):
+            number.setdefault(v, len(number))
+    values = list(number)
+    parts = components(range(len(values)), lambda n: [number[v] for v in trial.get(values[n], ())])
+    part_of = {values[n]: p for p, part in enumerate(parts) for n in part}
+    for part in parts:
+        if len(part) > 1:
+            _cyclic(facts, at, [values[n] for n in part], suffix)
+    for u, later in trial.items():
+        fresh = known.setdefault(u, {})
+        fresh.update(dict.fromkeys(v for v in later if part_of[u] != part_of[v]))
+    _thin_initial(at, known)
+
+
+def _thin_initial(at: RegisterKey, known: Versions) -> None:
+    """The initial value needs to lead only to versions that nothing else leads to."""
+    if not at.has_initial or at.initial not in known:
+        return
+    led_to = {v for u, later in known.items() if u != at.initial for v in later}
+    known[at.initial] = {v: None for v in known[at.initial] if v not in led_to}
+
+
+def _cyclic(facts: Facts, at: RegisterKey, values: list[Hashable], suffix: str) -> None:
+    shown = ", ".join(show(v) for v in values[:6])
+    how = {"": "", "-process": " if its processes are right", "-realtime": " if it is linearizable"}[suffix]
+    text = f"the versions {shown} of key {show(at.key)} would each have to precede the others{how}"
+    nodes = tuple(at.installed[v] for v in values if v in at.installed)
+    facts.found.append(Found("cyclic-versions" + suffix, text, nodes))
+
+
+def _follows_reads(at: RegisterKey) -> list[tuple[Hashable, Hashable]]:
+    return [(touch.seen, touch.value) for touch in at.touches if touch.read and touch.wrote]
+
+
+def _ends(touch: Touch) -> tuple[Hashable, Hashable]:
+    """The first and the last version a transaction met."""
+    return (touch.seen if touch.read else touch.value), (touch.value if touch.wrote else touch.seen)
+
+
+def _process_pairs(facts: Facts, at: RegisterKey) -> list[tuple[Hashable, Hashable]]:
+    last: dict[int, Hashable] = {}
+    pairs = []
+    for touch in at.touches:
+        process = facts.txns[touch.node].process
+        first, end = _ends(touch)
+        if process in last:
+            pairs.append((last[process], first))
+        last[process] = end
+    return pairs
+
+
+def _realtime_pairs(facts: Facts, at: RegisterKey) -> list[tuple[Hashable, Hashable]]:
+    """As `orders.realtime_edges`, among the transactions that touched the key."""
+    events: list[tuple[int, bool, Touch]] = []
+    for touch in at.touches:
+        txn = facts.txns[touch.node]
+        if txn.invoked is not None:
+            events.append((txn.invoked, False, touch))
+        if txn.returned is not None:
+            events.append((txn.returned, True, touch))
+    events.sort(key=lambda event: event[0])
+    frontier: dict[int, Hashable] = {}
+    before: dict[int, list[int]] = {}
+    pairs: list[tuple[Hashable, Hashable]] = []
+    for _, completed, touch in events:
+        first, end = _ends(touch)
+        if not completed:
+            before[touch.node] = list(frontier)
+            pairs += [(earlier, first) for earlier in frontier.values()]
+            continue
+        for node in before.pop(touch.node, []):
+            frontier.pop(node, None)
+        frontier[touch.node] = end
+    return pairs
