@@ -151,6 +151,30 @@ def test_targets() -> None:
     assert (url.user, url.password, url.database) == ("me", "p@ss", "db x")
     assert (url.connect_timeout_s, url.settings) == (3.0, (("TimeZone", "UTC"),))
     assert parse_target("postgresql://h/").hosts == (("h", 5432),)
-    for wrong in ("mysql://h", "txndb://h:port/d", "txndb://h/d?sslmode=require"):
+    assert parse_target("txndb://h/d?connect_timeout=0").connect_timeout_s is None
+    for wrong in (
+        *("mysql://h", "txndb://h:port/d", "txndb://h:0/d", "txndb://h:65536/d"),
+        *(
+            "txndb://h/d?sslmode=require",
+            "txndb://h/d?connect_timeout=soon",
+            "txndb://h/d?connect_timeout=-1",
+        ),
+    ):
         with pytest.raises(driver.InterfaceError):
             parse_target(wrong)
+
+
+def test_text_that_utf_8_cannot_express_is_a_data_error() -> None:
+    with driver.connect() as conn:
+        for sql, parameters in [
+            *(("SELECT '\0'", None), ("SELECT '\ud800'", None)),
+            *(("SELECT %s", ("\0",)), ("SELECT %s", ("\ud800",)), ("SELECT %s, '\ud800'", (1,))),
+        ]:
+            with pytest.raises(driver.DataError) as caught:
+                conn.execute(sql, parameters)
+            assert caught.value.sqlstate == "22021"
+        with pytest.raises(driver.DataError):
+            conn.cursor().executemany("SELECT %s, '\0'", [(1,)])
+        assert conn.execute("SELECT 1").fetchall() == [(1,)]
+    with pytest.raises(driver.DataError):
+        driver.connect(user="ro\0ot")

@@ -149,6 +149,10 @@ def test_three_nodes_agree_lose_one_and_get_it_back(tmp_path: Path) -> None:
         assert asyncio.run(replicas_agree(cluster))
 
 
+def test_an_interrupt_at_the_terminal_is_not_for_the_nodes(node: LocalNode) -> None:
+    assert os.getpgid(node.info.pid) != os.getpgid(0)
+
+
 def test_the_ready_file_is_what_the_ready_line_says(node: LocalNode) -> None:
     data = (node.directory / "ready.json").read_bytes()
     info = msgspec.json.decode(data, type=ReadyInfo)

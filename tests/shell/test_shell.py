@@ -91,8 +91,38 @@ def test_files_copy_and_includes(server: Serving, tmp_path: Path) -> None:
 
 
 def test_unknown_commands_and_missing_files_fail(server: Serving) -> None:
-    for line in ("\\nonsense", "\\i /nowhere/at/all"):
-        assert run(server, stdin=line).exit_code == 1
+    lines = ("\\nonsense", "\\i /nowhere/at/all", "\\i", "\\i /", "\\x maybe", "\\d nonesuch")
+    assert [run(server, stdin=line).exit_code for line in lines] == [1] * len(lines)
+    assert run(server, stdin="\\i /nowhere").stderr == "\\i: /nowhere: No such file or directory\n"
+
+
+def test_switches_are_set_or_turned(server: Serving) -> None:
+    result = run(server, stdin="\\timing on\n\\timing on\n\\timing\n\\timing OFF\n\\x off\n\\x\n\\x on;\n")
+    assert [line.rpartition(" ")[2] for line in result.stderr.splitlines()] == [
+        *("on.", "on.", "off.", "off."),
+        *("off.", "on.", "on."),
+    ]
+
+
+@pytest.mark.parametrize("way", ["stdin", "file"])
+def test_input_that_is_not_utf_8_is_one_line(server: Serving, tmp_path: Path, way: str) -> None:
+    script = tmp_path / "script.sql"
+    script.write_bytes(b"SELECT 1;\n\xff;\n")
+    command = [sys.executable, "-m", "txndb.shell.cli", "sql", server.url]
+    with open(script, "rb") as source:
+        given = [] if way == "stdin" else ["-f", str(script)]
+        done = subprocess.run([*command, *given], stdin=source, capture_output=True, timeout=BOUND_S)
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+    assert b"not UTF-8 text" in done.stderr
+
+
+def test_json_keeps_every_column_and_what_it_has_no_form_for() -> None:
+    sql = "SELECT 1 AS a, 2 AS a, 'NaN'::numeric AS n, '-Infinity'::float8 AS i, '\\x00ff'::bytea AS b, 1.50 AS d"
+    result = CliRunner().invoke(main, ["sql", ":memory:", "--format", "json", "-e", sql])
+    row = '{"a":1,"a":2,"n":"NaN","i":"-Infinity","b":"\\\\x00ff","d":1.50}'
+    assert result.stdout == f"[\n  {row}\n]\n"
+    none = CliRunner().invoke(main, ["sql", ":memory:", "--format", "json", "-e", "SELECT 1 AS a LIMIT 0"])
+    assert none.stdout == "[\n]\n"
 
 
 def test_the_group_lists_its_commands_without_importing_them() -> None:
@@ -177,6 +207,28 @@ def test_a_session_at_a_terminal(server: Serving, terminal: Terminal, tmp_path: 
     terminal.type("\\q\r")
     assert terminal.process.wait(BOUND_S) == 0
     assert "SELECT 40 +" in (tmp_path / "history").read_text()
+
+
+def test_data_and_unfinished_statements_at_a_terminal(server: Serving, terminal: Terminal) -> None:
+    prompt = f"root@127.0.0.1:{server.port}/defaultdb"
+    terminal.expect(f"{prompt}>")
+    terminal.type("CREATE TABLE t (a);\r")
+    terminal.expect(f"{prompt}>")
+    terminal.type("COPY t FROM STDIN;\r")
+    terminal.expect(">>")
+    terminal.type("1\tselect\r")  # a tab is a tab, and nothing is completed
+    terminal.expect(">>")
+    terminal.type("\\.\r")
+    terminal.expect("COPY 1")
+    terminal.expect(f"{prompt}>")
+    terminal.type("SELECT replace(a, char(9), 0) AS both\r")  # statements still have several lines
+    terminal.expect("->")
+    terminal.type("\\x\r")
+    terminal.expect("Expanded display is on.")
+    terminal.expect("->")
+    terminal.type("FROM t;\r")  # on a line of its own after what stood before the command
+    terminal.expect("both | 10select")
+    terminal.expect(f"{prompt}>")
 
 
 def test_a_lost_transaction_can_be_left_behind(server: Serving, terminal: Terminal) -> None:

@@ -28,7 +28,7 @@ from txndb.client.dial import APPLICATION_NAME, Dialer, dialer_for
 from txndb.client.errors import DatabaseError, InterfaceError, ProgrammingError
 from txndb.client.placeholders import arrange, convert
 from txndb.client.target import parse_target
-from txndb.client.values import BYTEA_OID, adapt
+from txndb.client.values import BYTEA_OID, adapt, text_bytes
 from txndb.client.wire import Answer, Wire
 from txndb.pgwire import frontend
 
@@ -248,6 +248,7 @@ class Connection:
 
     def run(self, sql: str, parameters: Parameters | None) -> list[Answer]:
         """Run a statement, or without parameters several, and give all answers; what cursors are made of."""
+        text_bytes(sql)
         with self._lock:
             wire = self._ready_wire()
             begin, extra = self._begin(wire)
@@ -300,6 +301,7 @@ class Connection:
 
         All or nothing: with autocommit more rows than one batch get a transaction of their own.
         """
+        text_bytes(sql)
         with self._lock:
             wire = self._ready_wire()
             text, sources = convert(sql, self._paramstyle)
@@ -340,6 +342,7 @@ class Connection:
 
     def copy_in(self, sql: str, chunks: Iterable[bytes]) -> str:
         """COPY … FROM STDIN with the chunks as its data; the command tag."""
+        text_bytes(sql)
         with self._lock:
             wire = self._ready_wire()
             if not self._autocommit and wire.status == "I":
@@ -348,6 +351,7 @@ class Connection:
 
     def copy_out(self, sql: str) -> Iterator[bytes]:
         """COPY … TO STDOUT: its data piece by piece."""
+        text_bytes(sql)
         with self._lock:
             wire = self._ready_wire()
             if not self._autocommit and wire.status == "I":
@@ -399,6 +403,8 @@ def connect(
         parsed = msgspec.structs.replace(parsed, **given)
     settings = {"application_name": application_name, "client_encoding": "UTF8", "DateStyle": "ISO"}
     settings |= dict(parsed.settings) | dict(options or {})
+    for text in (parsed.user, parsed.password, parsed.database, *settings, *settings.values()):
+        text_bytes(text)
     dialer = dialer_for(parsed)
     try:
         return Connection(dialer, paramstyle=paramstyle, autocommit=autocommit, settings=settings)

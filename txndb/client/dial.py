@@ -69,7 +69,7 @@ class TcpDialer:
                 wire = self._open_host(hosts[index], settings)
             except OSError as error:
                 host, port = hosts[index]
-                failure = lost(f"cannot connect to {host}:{port}: {error}", "08001")
+                failure = lost(f"cannot connect to {host}:{port}: {error.strerror or error}", "08001")
             except OperationalError as error:
                 if error.sqlstate not in _REFUSALS_PASSED and not error.sqlstate.startswith("08"):
                     raise

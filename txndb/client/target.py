@@ -13,6 +13,8 @@ from txndb.client.errors import InterfaceError
 DEFAULT_PORT: Final = 7432
 DEFAULT_USER: Final = "root"
 DEFAULT_DATABASE: Final = "defaultdb"
+CONNECT_TIMEOUT_S: Final = 10.0
+_PORT_MAX: Final = 65535
 _SCHEMES: Final = ("txndb://", "postgresql://", "postgres://")
 
 
@@ -25,7 +27,7 @@ class Target(msgspec.Struct, frozen=True):
     password: str = ""
     database: str = DEFAULT_DATABASE
     settings: tuple[tuple[str, str], ...] = ()
-    connect_timeout_s: float = 10.0
+    connect_timeout_s: float | None = CONNECT_TIMEOUT_S
 
     @property
     def embedded(self) -> bool:
@@ -54,10 +56,10 @@ def _parse_url(rest: str, scheme: str) -> Target:
     credentials, at, host_list = authority.rpartition("@")
     user, _, password = credentials.partition(":") if at else ("", "", "")
     settings = []
-    timeout = 10.0
+    timeout: float | None = CONNECT_TIMEOUT_S
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name == "connect_timeout":
-            timeout = float(value)
+            timeout = _timeout(value)
         elif name != "sslmode":
             settings.append((name, value))
         elif value in ("require", "verify-ca", "verify-full"):
@@ -73,6 +75,13 @@ def _parse_url(rest: str, scheme: str) -> Target:
     )
 
 
+def _timeout(text: str) -> float | None:
+    """Seconds; None, which is no limit, for 0 (as in libpq)."""
+    if not text.isdecimal():
+        raise InterfaceError(f"connect_timeout={text} is not a whole number of seconds")
+    return float(text) or None
+
+
 def _host(part: str, scheme: str) -> tuple[str, int]:
     default = DEFAULT_PORT if scheme == "txndb://" else 5432
     if part.startswith("["):
@@ -80,6 +89,6 @@ def _host(part: str, scheme: str) -> tuple[str, int]:
         port = port.removeprefix(":")
     else:
         host, _, port = part.partition(":")
-    if port and not port.isdecimal():
+    if port and not (port.isdecimal() and 0 < int(port) <= _PORT_MAX):
         raise InterfaceError(f"{port!r} is not a port")
     return unquote(host) or "127.0.0.1", int(port) if port else default

@@ -40,11 +40,20 @@ def _int(value: int) -> Adapted:
     return 1700, str(value).encode()
 
 
-def _str(value: str) -> Adapted:
-    raw = value.encode()
+def text_bytes(text: str) -> bytes:
+    """A text as the server takes it: UTF-8 without zeros; `DataError` for one that this cannot express."""
+    try:
+        raw = text.encode()
+    except UnicodeEncodeError as error:
+        lone = ord(text[error.start])
+        raise DataError(f"UTF-8 text cannot contain the surrogate U+{lone:04X}", sqlstate="22021") from None
     if 0 in raw:
         raise DataError("PostgreSQL text cannot contain a zero character", sqlstate="22021")
-    return 0, raw
+    return raw
+
+
+def _str(value: str) -> Adapted:
+    return 0, text_bytes(value)
 
 
 def _datetime(value: datetime.datetime) -> Adapted:

@@ -132,7 +132,7 @@ class Wire:
             self._sock.sendall(data)
         except OSError as error:
             self._drop()
-            raise lost(f"the connection was lost: {error}") from error
+            raise lost(f"the connection was lost: {error.strerror or error}") from error
 
     def _receive(self) -> list[Any]:
         if self._sock is None:
@@ -141,7 +141,7 @@ class Wire:
             data = self._sock.recv(RECEIVE_BYTES)
         except OSError as error:
             self._drop()
-            raise lost(f"the connection was lost: {error}") from error
+            raise lost(f"the connection was lost: {error.strerror or error}") from error
         if not data:
             self._drop()
             raise lost("the server closed the connection")

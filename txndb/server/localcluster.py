@@ -64,8 +64,9 @@ class LocalNode:
         if join:
             command += ["--join", ",".join(join)]
         with open(self.log_path, "ab") as log:
+            # A process group of its own: Ctrl-C at the terminal is for the program in front, not for the nodes.
             self.process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.PIPE
+                command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.PIPE, process_group=0
             )
 
     def wait_ready(self, timeout_s: float = START_TIMEOUT_S) -> ReadyInfo:

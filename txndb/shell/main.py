@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -47,6 +48,8 @@ def main(
     def warn(text: str) -> None:
         click.echo(text, nl=False, err=not interactive)
 
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="strict")
     runner = Runner(conn, style, write, warn, interactive=interactive)
     try:
         if interactive:
@@ -60,6 +63,9 @@ def main(
     except Quit:
         return 0
     except Failed:
+        return 1
+    except UnicodeDecodeError:
+        warn("txndb sql: the input is not UTF-8 text\n")
         return 1
     finally:
         conn.close()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Sequence
+from datetime import timedelta
+from decimal import Decimal
 from typing import Final
 
 import msgspec
@@ -15,6 +18,8 @@ from txndb.client import NUMBER, Cursor, DataError, Error
 NULL: Final = "NULL"
 FORMATS: Final = ("table", "csv", "json", "vertical")
 _PANEL_WIDTH_MAX: Final = 60
+
+_encode_json: Final = msgspec.json.Encoder(decimal_format="number").encode
 
 TextRow = tuple[str | None, ...]
 
@@ -43,19 +48,33 @@ def _csv(names: list[str], rows: list[TextRow]) -> str:
 
 
 def _json(cursor: Cursor, names: list[str]) -> str:
-    """An array of objects, one a line; a value that Python cannot hold is given as text."""
-    encode = msgspec.json.Encoder(decimal_format="number").encode
+    """An array of objects, one a line, with every column, also of a name that another one has.
+
+    What JSON or Python cannot hold (NaN, infinity, bytes, intervals) is the server's text, as in row_to_json."""
+    keys = [_encode_json(name).decode() for name in names]
     lines = []
     raw = list(cursor._rows[cursor._at :])
-    for index, values in enumerate(raw):
+    for values in raw:
+        texts = [None if value is None else value.decode() for value in values]
         try:
             row: Sequence[object] | None = cursor.fetchone()
         except DataError:
-            row = [None if value is None else value.decode() for value in values]
+            row = texts
         assert row is not None
-        comma = "," if index + 1 < len(raw) else ""
-        lines.append(f"  {encode(dict(zip(names, row, strict=True))).decode()}{comma}\n")
-    return "[\n" + "".join(lines) + "]\n"
+        shown = [text if _is_text_only(value) else value for value, text in zip(row, texts, strict=True)]
+        members = zip(keys, shown, strict=True)
+        pairs = ",".join([f"{key}:{_encode_json(value).decode()}" for key, value in members])
+        lines.append(f"  {{{pairs}}}")
+    return "[\n" + ",\n".join(lines) + ("\n]\n" if lines else "]\n")
+
+
+def _is_text_only(value: object) -> bool:
+    """JSON has no form of its own for this value."""
+    if isinstance(value, list):
+        return any(map(_is_text_only, value))
+    if isinstance(value, float | Decimal):
+        return not math.isfinite(value)
+    return isinstance(value, bytes | timedelta)
 
 
 def _vertical(names: list[str], rows: list[TextRow]) -> str:

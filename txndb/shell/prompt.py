@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from prompt_toolkit import PromptSession
@@ -97,6 +97,23 @@ def _bindings() -> KeyBindings:
     return bindings
 
 
+def _copy_data() -> Iterator[str]:
+    """The lines of COPY data, up to Ctrl-D. Each is data and nothing else: no history, and Tab is a tab."""
+    bindings = KeyBindings()
+
+    @bindings.add("tab")
+    def tab(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\t")
+
+    session: PromptSession[str] = PromptSession(history=InMemoryHistory(), key_bindings=bindings)
+    while True:
+        try:
+            line = session.prompt(">> ")
+        except EOFError:
+            return
+        yield line + "\n"
+
+
 def interact(runner: Runner) -> None:
     """Read and run until the user leaves."""
     session: PromptSession[str] = PromptSession(
@@ -113,14 +130,6 @@ def interact(runner: Runner) -> None:
     def prompt() -> str:
         return f"{runner.conn.where}{_MARKS[runner.conn.status]}> "
 
-    def copy_data() -> Iterator[str]:
-        while True:
-            try:
-                line = session.prompt(">> ", multiline=False, key_bindings=None, completer=None, lexer=None)
-            except EOFError:
-                return
-            yield line + "\n"
-
     kept = ""
     while True:
         try:
@@ -131,20 +140,20 @@ def interact(runner: Runner) -> None:
         except EOFError:
             return
         try:
-            kept = _run(runner, text, copy_data)
+            kept = _run(runner, text)
         except Quit:
             return
 
 
-def _run(runner: Runner, text: str, copy_data: Callable[[], Iterator[str]]) -> str:
-    """Run what was sent; what stood before a backslash command is given back, to be gone on with."""
+def _run(runner: Runner, text: str) -> str:
+    """Run what was sent; what stood before a backslash command is given back, to be gone on with on a new line."""
     kept, command = ending_command(text)
     if command:
         runner.command(command)
-        return kept
+        return kept and f"{kept}\n"
     statements, rest = cut(text)
     if not is_blank(rest):
         statements.append(rest.strip())
     for statement in statements:
-        runner.run(statement, copy_data())
+        runner.run(statement, _copy_data())
     return ""

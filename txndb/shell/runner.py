@@ -18,15 +18,15 @@ from txndb.shell.output import format_error, format_result
 from txndb.shell.statements import copies_in, copies_out, cut, is_blank
 
 HELP: Final = """\
-  \\d [TABLE]   tables, or one table's columns, indexes and constraints
-  \\dt          tables
-  \\l           databases
-  \\x           one column a line, on or off
-  \\timing      how long each statement took, on or off
-  \\i FILE      run a file
-  \\conninfo    where this is connected
-  \\?           this help
-  \\q           leave (so does Ctrl-D)
+  \\d [TABLE]         tables, views and sequences, or one table's columns, indexes and constraints
+  \\dt                tables
+  \\l                 databases
+  \\x [on|off]        one column a line
+  \\timing [on|off]   how long each statement took
+  \\i FILE            run a file
+  \\conninfo          where this is connected
+  \\?                 this help
+  \\q                 leave (so does Ctrl-D)
 A statement ends with a semicolon. Ctrl-C cancels what runs, or clears the line.
 """
 
@@ -138,11 +138,22 @@ class Runner:
         argument = argument.strip().rstrip(";")
         handler = _COMMANDS.get(word.rstrip(";"))
         if handler is None:
-            self.warn(f"invalid command {word}: \\? lists the commands\n")
-            if not self.interactive:
-                raise Failed
+            self._fail(f"invalid command {word}: \\? lists the commands")
             return
         handler(self, argument)
+
+    def _fail(self, message: str) -> None:
+        """Say what went wrong with a backslash command; it ends a script as a failed statement does."""
+        self.warn(f"{message}\n")
+        if not self.interactive:
+            raise Failed
+
+    def _switch(self, command: str, argument: str, now: bool) -> bool:
+        """What \\x or \\timing is to be: what its argument says, without one the opposite of now."""
+        if argument.lower() not in ("", "on", "off"):
+            self._fail(f"{command}: expected on or off, not {argument}")
+            return now
+        return argument.lower() == "on" if argument else not now
 
     def _quit(self, argument: str) -> None:
         raise Quit
@@ -151,32 +162,39 @@ class Runner:
         self.write(HELP)
 
     def _toggle_vertical(self, argument: str) -> None:
-        self.style = self._base_style if self.style == "vertical" else "vertical"
+        vertical = self._switch("\\x", argument, self.style == "vertical")
+        self.style = "vertical" if vertical else self._base_style
         self.warn(f"Expanded display is {'on' if self.style == 'vertical' else 'off'}.\n")
 
     def _toggle_timing(self, argument: str) -> None:
-        self.timing = not self.timing
+        self.timing = self._switch("\\timing", argument, self.timing)
         self.warn(f"Timing is {'on' if self.timing else 'off'}.\n")
 
     def _include(self, argument: str) -> None:
         if self._depth >= _INCLUDES_MAX:
             self.warn("\\i: files include each other too deeply\n")
             raise Failed
+        if not argument:
+            self._fail("\\i: which file?")
+            return
         self._depth += 1
+        failure = ""
         interactive, self.interactive = self.interactive, False
         try:
             with open(os.path.expanduser(argument), encoding="utf-8") as lines:
                 self.run_lines(lines)
         except OSError as error:
-            self.warn(f"\\i: {error}\n")
-            if not interactive:
-                raise Failed from error
+            failure = error.strerror or str(error)
+        except UnicodeDecodeError:
+            failure = "this is not UTF-8 text"
         except Failed:
             if not interactive:
                 raise
         finally:
             self._depth -= 1
             self.interactive = interactive
+        if failure:
+            self._fail(f"\\i: {argument}: {failure}")
 
     def _describe(self, argument: str) -> None:
         if not argument:
@@ -185,7 +203,7 @@ class Runner:
         try:
             found = describe.find_table(self.conn, argument)
             if found is None:
-                self.warn(f'Did not find any table named "{argument}".\n')
+                self._fail(f'Did not find any table named "{argument}".')
                 return
             oid, title = found
             self.write(f"{title}\n")
@@ -195,7 +213,7 @@ class Runner:
             if self.style in ("table", "vertical"):
                 self.write(describe.footer(self.conn, oid))
         except Error as error:
-            self.warn(format_error(error, ""))
+            self._fail(format_error(error, "").rstrip("\n"))
 
     def _tables(self, argument: str) -> None:
         self._run_query(describe.TABLES.format(kinds="'r', 'p'"))
