@@ -44,6 +44,8 @@ def rewrite(plan: Logical, trace: Trace | None = None) -> Logical:
 
 def plan_statement(st: Statement, node: ast.Statement) -> Plan:
     """Plan a query or a data change. Parameters nothing gave a type are text."""
+    body = node.body if isinstance(node, ast.Query) else None
+    _refuse_nested_as_of(node, body if isinstance(body, ast.Select) else None)
     match node:
         case ast.Query():
             plan = _plan_query(st, node)
@@ -59,6 +61,20 @@ def plan_statement(st: Statement, node: ast.Statement) -> Plan:
     return msgspec.structs.replace(
         plan, param_types=types, outer_count=st.outer_count, session_dependent=st.context_used
     )
+
+
+def _refuse_nested_as_of(node: object, top: ast.Select | None) -> None:
+    """AS OF SYSTEM TIME moves a whole statement into the past; on a part of one it must not be overlooked."""
+    if isinstance(node, ast.Select) and node.as_of is not None and node is not top:
+        raise FeatureNotSupportedError(
+            "AS OF SYSTEM TIME is supported on a whole query only", position=node.as_of.pos
+        )
+    if isinstance(node, ast.Node):
+        for field in node.__struct_fields__:
+            _refuse_nested_as_of(getattr(node, field), top)
+    elif isinstance(node, tuple):
+        for item in node:
+            _refuse_nested_as_of(item, top)
 
 
 def _plan_query(st: Statement, node: ast.Query) -> Plan:

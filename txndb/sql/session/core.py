@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from txndb.errors import (
+    FeatureNotSupportedError,
     InFailedTransactionError,
     OutcomeUnknownError,
     QueryCanceledError,
@@ -504,7 +505,13 @@ class SessionCore:
                 raise
             # What it names need not exist any more (S2).
             return await self._as_of(as_of, source, params, [*params, *(v.value for v in source.literals)])
-        if found.plan.as_of is not None and not block.explicit:
+        if found.plan.as_of is not None:
+            if block.explicit:
+                raise FeatureNotSupportedError(
+                    "AS OF SYSTEM TIME on a statement inside a transaction block",
+                    hint="Begin the block with BEGIN AS OF SYSTEM TIME.",
+                    position=found.plan.as_of.pos,
+                )
             return await self._as_of(found.plan.as_of, source, params, self._values(found, source, params))
         if not found.read_only and block.txn is None:
             if not block.explicit and found.kind == "SELECT":
