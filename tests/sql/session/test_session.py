@@ -326,6 +326,14 @@ def test_as_of_system_time_sees_the_past_and_its_catalogue() -> None:
     assert run_async(run()) == [(1, 10), (2, 20), (3, 30)]
 
 
+def test_copy_does_not_overlook_as_of_system_time() -> None:
+    async def run() -> str:
+        _, session = await _with_table()
+        return (await error_of(session, "COPY (SELECT * FROM t AS OF SYSTEM TIME '-1s') TO STDOUT")).code
+
+    assert run_async(run()) == "0A000"
+
+
 def test_ddl_of_others_fails_an_old_catalogue_user() -> None:
     async def run() -> str:
         db, session = await _with_table()

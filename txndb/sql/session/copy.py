@@ -190,6 +190,8 @@ async def _copy_to(session: SessionCore, node: ast.Copy, block: Block | None) ->
     catalog = await statement_block.current_catalog()
     # planned under no text of its own: the syntax alone says what it is
     found = session.executable(catalog, Source(repr(query), node=query), statement_block)
+    if found.plan.as_of is not None:
+        raise FeatureNotSupportedError("COPY of a query AS OF SYSTEM TIME", position=node.pos)
     return Result("COPY", copy=CopyTo(session, node.options, statement_block, block is None, found))
 
 
