@@ -3,15 +3,23 @@
 Operations: `read` (result: the value, None if there is none), `write` (argument: the value), `cas` (argument: [old,
 new]; result False = refused) and `is` (argument: a value; result: whether the register held it – a lookup through an
 index). A `read` or `is` without a known result says nothing and is left out.
+
+Recorded histories come in two dialects. In `register` (etcd's histories, and ours) null is a value, and a failed
+compare-and-set is an answer: the value differed. In `cas-register` (Knossos') a read of null was no answer, and every
+failure says "did not happen".
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import Any, Final
 
+import msgspec
+
+from txndb.sim.checkers.calls import HistoryError, frozen
 from txndb.sim.checkers.linearizability import STEPS_MAX, Judgement, check
-from txndb.sim.history import Call
+from txndb.sim.checkers.objects import Object, answered, known_only
+from txndb.sim.history import Call, Op
 
 
 def step(state: Any, call: Call) -> tuple[bool, Hashable]:
@@ -43,7 +51,7 @@ def by_key(calls: Sequence[Call]) -> dict[Any, list[Call]]:
     for call in calls:
         if call.returned is None and call.f in ("read", "is"):
             continue
-        keys.setdefault(call.key, []).append(call)
+        keys.setdefault(frozen(call.key), []).append(call)
     return keys
 
 
@@ -72,3 +80,36 @@ def _describe(call: Call | None) -> str:
     return (
         f"{call.f}({call.argument!r}) -> {call.result!r} of process {call.process} at position {call.invoked}"
     )
+
+
+def prepare_register(ops: Sequence[Op]) -> list[Call]:
+    """Null is a value. A failed `cas` means that the value differed, unless the failure carries an `error`, or the
+    history answers `ok` with true or false: then that is the answer, and a failure did not happen."""
+    known_only(ops, ("read", "write", "cas", "is"))
+    answers = any(op.f == "cas" and op.type == "ok" and isinstance(op.value, bool) for op in ops)
+    read = []
+    for op in ops:
+        if op.f == "cas" and op.type == "invoke" and not _is_pair(op.value):
+            raise HistoryError(f"operation {op.index}: cas of {op.value!r} instead of [old, new]")
+        if op.f == "cas" and op.type == "fail" and not answers and op.error is None:
+            read.append(msgspec.structs.replace(op, type="ok", value=False))
+        else:
+            read.append(op)
+    return answered(read, ("read", "is"))
+
+
+def prepare_cas_register(ops: Sequence[Op]) -> list[Call]:
+    """A read of null says nothing; what failed did not happen."""
+    failed_did_not_happen = [
+        msgspec.structs.replace(op, error="failed") if op.type == "fail" else op for op in ops
+    ]
+    calls = prepare_register(failed_did_not_happen)
+    return [call for call in calls if call.f != "read" or call.result is not None]
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2
+
+
+REGISTER: Final = Object("register", step, pure, prepare_register)
+CAS_REGISTER: Final = Object("cas-register", step, pure, prepare_cas_register)
