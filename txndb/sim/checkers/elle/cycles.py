@@ -58,6 +58,11 @@ class Cycle(msgspec.Struct, frozen=True):
     reasons: tuple[tuple[object, ...], ...]
     """Of each edge."""
 
+    def suffixed(self, suffix: str) -> Cycle:
+        """The same cycle in a graph whose edges were inferred on the premise that `suffix` names."""
+        bare = self.kind.removesuffix("-process").removesuffix("-realtime")
+        return msgspec.structs.replace(self, kind=bare + suffix) if suffix else self
+
 
 Kept = dict[str, list[Cycle]]
 """The shortest cycles of each kind."""

@@ -19,6 +19,10 @@ def anomaly(cycle: Cycle, txns: list[Txn]) -> Anomaly:
     names = {a: f"T{txns[a].index}" for a, _, _ in cycle.edges}
     trip = names[cycle.edges[0][0]] + "".join(f" -{NAMES[kind]}-> {names[b]}" for _, kind, b in cycle.edges)
     lines = [trip]
+    if cycle.kind.endswith(("-process", "-realtime")) and any(
+        r and r[0] == "register" for r in cycle.reasons
+    ):
+        lines.append("  (versions of a key are taken in the order in which its clients met them)")
     for (a, kind, b), reason in zip(cycle.edges, cycle.reasons, strict=True):
         lines.append(f"  {names[a]} before {names[b]}: {_because(kind, names[a], names[b], reason, txns[a])}")
     for a, _, _ in cycle.edges:

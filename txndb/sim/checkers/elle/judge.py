@@ -12,12 +12,16 @@ verdict means that nothing contradicts the level asked for, but the history is m
 or lacks what that level speaks of (invocations, for real time).
 
 Order of work: transactions; what reads prove by themselves; the dependency graph; its cycles; then, as long as
-a level above still stands, cycles with process order, and with real time.
+a level above still stands, cycles with process order, and with real time. For these the graph of registers is built
+anew, with the versions of each key in the order the level in question promises (`registers`, rule 3): so a stale read
+is found though nothing but time tells which of two blind writes came first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+import msgspec
 
 from txndb.sim.checkers.elle import explain, levels, lists, registers
 from txndb.sim.checkers.elle.cycles import Cycle, search
@@ -80,22 +84,43 @@ def build(ops: Sequence[Op], model: str, assume: tuple[str, ...] = ()) -> tuple[
     return txns, facts, graph
 
 
+class _Stage(msgspec.Struct, frozen=True):
+    """A search for cycles, and the levels it can refute: those below serializability's kind, and serializability's."""
+
+    extra: int
+    assume: tuple[str, ...]
+    snapshot: str
+    serializable: str
+    suffix: str
+
+
+_STAGES = (
+    _Stage(0, (), levels.SNAPSHOT, levels.SERIALIZABLE, ""),
+    _Stage(PROCESS, ("process",), levels.SESSION_SNAPSHOT, levels.SESSION_SERIALIZABLE, "-process"),
+    _Stage(PROCESS | REALTIME, ("process", "realtime"), levels.STRONG_SNAPSHOT, levels.STRICT, "-realtime"),
+)
+
+
 def _judge(ops: Sequence[Op], model: str, level: str, assume: tuple[str, ...]) -> Verdict:
     txns, facts, graph = build(ops, model, assume)
     dead = {out for found in facts.found for out in RULES_OUT[found.kind]}
     cycles: list[Cycle] = []
-    for extra, snapshot, serializable in (
-        (0, levels.SNAPSHOT, levels.SERIALIZABLE),
-        (PROCESS, levels.SESSION_SNAPSHOT, levels.SESSION_SERIALIZABLE),
-        (PROCESS | REALTIME, levels.STRONG_SNAPSHOT, levels.STRICT),
-    ):
+    for stage in _STAGES:
         holds = levels.holding(dead)
-        if extra and not (holds[snapshot] or holds[serializable]):
+        if stage.extra and not (holds[stage.snapshot] or holds[stage.serializable]):
             continue
-        for cycle in search(graph, extra, anti=not extra or holds[serializable]):
-            ruled_out = _ruled_out(cycle)
-            if not extra or any(holds[out] for out in ruled_out):
-                cycles.append(cycle)
+        suffix = ""
+        if facts.registers and not set(stage.assume) <= set(assume):
+            suffix = stage.suffix
+            _, premised, graph = build(ops, model, (*assume, *stage.assume))
+            fresh = [found for found in premised.found if found.kind == "cyclic-versions" + suffix]
+            facts.found += fresh
+            dead.update(out for found in fresh for out in RULES_OUT[found.kind])
+        for cycle in search(graph, stage.extra, anti=not stage.extra or holds[stage.serializable]):
+            named = cycle.suffixed(suffix)
+            ruled_out = _ruled_out(named)
+            if not stage.extra or any(holds[out] for out in ruled_out):
+                cycles.append(named)
                 dead.update(ruled_out)
     return _verdict(txns, facts, cycles, dead, model, level)
 

@@ -73,6 +73,7 @@ RULES_OUT: dict[str, tuple[str, ...]] = {
     "G1a": (READ_COMMITTED,),
     "G1b": (READ_COMMITTED,),
     "G1c": (READ_COMMITTED,),
+    "future-read": (READ_COMMITTED,),
     "dirty-update": (READ_COMMITTED,),
     "incompatible-order": (READ_COMMITTED,),
     "cyclic-versions": (READ_COMMITTED,),
@@ -82,15 +83,13 @@ RULES_OUT: dict[str, tuple[str, ...]] = {
     "G-nonadjacent-item": (SNAPSHOT, REPEATABLE_READ),
     "G2-item": (REPEATABLE_READ,),
     "G2": (SERIALIZABLE,),
-    "cyclic-versions-process": (SESSION_SERIALIZABLE,),
-    "cyclic-versions-realtime": (STRICT,),
     "duplicate-appends": (),
     "duplicate-writes": (),
 }
 """The weakest levels that each anomaly rules out. A contradiction between reads (incompatible-order) leaves read
 uncommitted, where one of them may be of what was never committed; elements twice are explained by no level."""
 
-for _kind in ("G0", "G1c", "G-single-item", "G-nonadjacent-item"):
+for _kind in ("cyclic-versions", "G0", "G1c", "G-single-item", "G-nonadjacent-item"):
     RULES_OUT[_kind + "-process"] = (SESSION_SNAPSHOT, SESSION_SERIALIZABLE)
     RULES_OUT[_kind + "-realtime"] = (STRONG_SNAPSHOT, STRICT)
 RULES_OUT["G2-item-process"] = (SESSION_SERIALIZABLE,)

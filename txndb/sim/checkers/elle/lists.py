@@ -15,7 +15,8 @@ version order of the key. From it follow:
 
 And, without any graph: reads no order explains (incompatible-order), elements twice in a list (duplicate-elements),
 reads of aborted (G1a) or intermediate (G1b) appends, committed appends on top of aborted ones (dirty-update), a
-transaction that contradicts itself (internal), two that read one version and both appended (lost-update).
+transaction that contradicts itself (internal) or sees its own append before it is made (future-read), two that read
+one version and both appended (lost-update).
 
 Where reads contradict each other only the prefix they share is taken for the order. Elements nobody appended make the
 verdict unknown: the history may be a part of a longer one.
@@ -168,8 +169,10 @@ def infer(facts: Facts, graph: Graph, at: ListKey) -> None:
         writer = facts.writer(at.key, element)
         at.writers.append(writer if writer is not None and facts.committed(writer.node) else None)
     _incompatible(facts, at)
+    _out_of_order(facts, at)
     _aborted(facts, at)
     _intermediate(facts, at)
+    _future_reads(facts, at)
     _lost_updates(facts, at)
     unwritten = [
         e for e in at.observed if facts.writer(at.key, e) is None and not facts.is_ambiguous(at.key, e)
@@ -192,6 +195,20 @@ def _incompatible(facts: Facts, at: ListKey) -> None:
             "neither is a prefix of the other, so one of them saw what never was"
         )
         facts.found.append(Found("incompatible-order", text, (read.node, at.longest.node)))
+
+
+def _out_of_order(facts: Facts, at: ListKey) -> None:
+    """Elements of one transaction stand in the list as it appended them."""
+    steps: dict[int, list[Hashable]] = {}
+    for element, writer in zip(at.order, at.writers, strict=False):
+        if writer is not None:
+            steps.setdefault(writer.node, []).append(element)
+    for node, elements in steps.items():
+        if len(elements) > 1:
+            made = [mop.value for mop in facts.txns[node].mops if mop.f == "append" and mop.key == at.key]
+            if [element for element in made if element in set(elements)] != elements:
+                text = f"key {show(at.key)} holds the appends of {facts.name(node)} in another order than it made them"
+                facts.found.append(Found("incompatible-order", text, (node,)))
 
 
 def _aborted(facts: Facts, at: ListKey) -> None:
@@ -256,6 +273,18 @@ def _intermediate(facts: Facts, at: ListKey) -> None:
         reported += 1
         if reported == ELLE_EXAMPLES_MAX:
             return
+
+
+def _future_reads(facts: Facts, at: ListKey) -> None:
+    first: dict[int, int] = {}
+    for place, writer in enumerate(at.writers):
+        if writer is not None:
+            first.setdefault(writer.node, place)
+    early = [read for read in at.reads if first.get(read.node, read.below) < read.below]
+    for read in early[:ELLE_EXAMPLES_MAX]:
+        element = show(at.order[first[read.node]])
+        text = f"{facts.name(read.node)} read {element} in key {show(at.key)} before it appended that itself"
+        facts.found.append(Found("future-read", text, (read.node,)))
 
 
 def _lost_updates(facts: Facts, at: ListKey) -> None:

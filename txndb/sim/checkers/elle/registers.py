@@ -7,15 +7,18 @@ Every value is written once, so a read leads to its writer; the order of a key's
 2. A transaction that read u and then wrote v puts u before v (writes follow reads). Were v before u, its writer would
    both precede and follow u's, which is G1c: so an anomaly found through this rule speaks of read committed and above,
    and never of read uncommitted.
-3. Only when asked (`sequential_keys`, `linearizable_keys`): what a process, or real time, saw of a key in order. These
-   take for granted what they name; where a key contradicts them that is an anomaly of its own.
+3. On the premise of a level with sessions or real time – strong session snapshot isolation or strict serializability,
+   and what lies between – each key by itself moves forward for each process, or in real time: what one transaction
+   met last of a key is before what a later one met first. That premise is made to refute those very levels, or
+   because the caller vouches for it. Where a key contradicts it that is an anomaly of its own.
 
 Then u before v gives ww from u's writer to v's, and rw from u's readers to v's writer; a read of v gives wr. The
 versions need not be neighbours: what lies between adds more ww. A cycle of versions (cyclic-versions) is reported and
 its edges are not used.
 
 Without any graph: reads of aborted (G1a) and of intermediate writes (G1b), a transaction that contradicts itself
-(internal), two that read one version and both wrote (lost-update).
+(internal) or sees its own write before it is made (future-read),
+two that read one version and both wrote (lost-update).
 """
 
 from __future__ import annotations
@@ -87,6 +90,10 @@ def _reads_of(facts: Facts, txn: Txn, keys: dict[Hashable, RegisterKey]) -> None
         keys[mop.key].reads.append((txn.node, value))
         if mop.key not in holds:
             first[mop.key] = value
+            writer = facts.writer(mop.key, value)
+            if writer is not None and writer.node == txn.node:
+                text = f"{facts.name(txn.node)} read {show(value)} from key {show(mop.key)} before it wrote that itself"
+                facts.found.append(Found("future-read", text, (txn.node,)))
         elif holds[mop.key] != value:
             facts.found.append(
                 Found(
