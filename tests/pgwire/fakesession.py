@@ -60,9 +60,8 @@ class CopyOut:
     def __init__(self, rows: list[tuple[Any, ...]]) -> None:
         self._rows = rows
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for row in self._rows:
-            yield str(row[0]).encode() + b"\n"
+    async def __aiter__(self) -> AsyncIterator[list[bytes]]:
+        yield [str(row[0]).encode() + b"\n" for row in self._rows]
         self.tag = f"COPY {len(self._rows)}"
 
 

@@ -113,6 +113,8 @@ def test_psycopg_pipeline_copy_and_server_errors(url: str) -> None:
         with conn.cursor().copy("COPY clients FROM STDIN") as copy:
             for number in range(1000):
                 copy.write_row((number, str(number)))
+        with conn.cursor().copy("COPY (SELECT * FROM clients ORDER BY a) TO STDOUT") as copy:
+            assert list(copy.rows()) == [(str(number), str(number)) for number in range(1000)]
         with conn.pipeline(), conn.transaction():
             for number in range(100):
                 conn.execute("UPDATE clients SET b = %s WHERE a = %s", ("new", number))

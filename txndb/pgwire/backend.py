@@ -181,6 +181,11 @@ def copy_data(data: bytes) -> bytes:
     return message(b"d", data)
 
 
+def copy_lines(lines: Iterable[bytes]) -> bytes:
+    """One CopyData for each line: clients count on one message a row (55.2.6)."""
+    return b"".join([b"d" + (len(line) + 4).to_bytes(4, "big") + line for line in lines])
+
+
 def response(kind: bytes, fields: Iterable[tuple[str, str]]) -> bytes:
     """ErrorResponse (kind E) or NoticeResponse (kind N): one-letter codes and their texts; empty texts are left out."""
     parts = [code.encode() + text.replace("\0", "").encode() + b"\0" for code, text in fields if text]

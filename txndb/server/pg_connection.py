@@ -546,8 +546,8 @@ class PgConnection(asyncio.Protocol):
         else:
             out.append(backend.copy_out_response(copy.column_count))
             size = 0
-            async for chunk in copy:
-                out.append(backend.copy_data(chunk))
+            async for lines in copy:
+                out.append(chunk := backend.copy_lines(lines))
                 size += len(chunk)
                 if size >= OUT_BYTES_FLUSH:
                     size = 0

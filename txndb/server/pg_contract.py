@@ -54,13 +54,13 @@ class WireCopyIn(Protocol):
 
 
 class WireCopyOut(Protocol):
-    """COPY TO STDOUT under way: chunks, then `tag`."""
+    """COPY TO STDOUT under way: batches of lines, one for each row, then `tag`."""
 
     @property
     def column_count(self) -> int: ...
     @property
     def tag(self) -> str: ...
-    def __aiter__(self) -> AsyncIterator[bytes]: ...
+    def __aiter__(self) -> AsyncIterator[list[bytes]]: ...
 
 
 class WireResult(Protocol):

@@ -246,7 +246,7 @@ async def _copy_in(session: Session, sql: str, data: bytes, chunk: int = 7) -> s
 
 async def _copy_out(session: Session, sql: str) -> tuple[bytes, str]:
     copy: Any = (await session.execute(sql)).copy
-    data = b"".join([chunk async for chunk in copy])
+    data = b"".join([line async for lines in copy for line in lines])
     return data, copy.tag
 
 

@@ -57,8 +57,8 @@ class CopyOut(Protocol):
     def column_count(self) -> int:
         """Number of columns of a line."""
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """Chunks of whole lines; `tag` is right after the last."""
+    def __aiter__(self) -> AsyncIterator[list[bytes]]:
+        """Batches of lines, one for each row (in CSV with the breaks it quotes); `tag` is right after the last."""
 
 
 class Result(msgspec.Struct):

@@ -213,7 +213,7 @@ class CopyTo:
         """Number of columns of a line."""
         return len(self.found.output or ())
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncIterator[list[bytes]]:
         session, block = self.session, self.block
         output = self.found.output or ()
         names = [c.name for c in output]
@@ -227,11 +227,11 @@ class CopyTo:
             if self.options.header:
                 head: list[Any] = [str] * len(names)
                 first = csv_row(self.options, head, names) if csv else text_row(self.options, head)
-                yield (first(names) + "\n").encode()
+                yield [(first(names) + "\n").encode()]
             async for batch in self.found.stream(x):
                 block.check_lease()
                 count += len(batch)
-                yield "".join(line(row) + "\n" for row in batch).encode()
+                yield [(line(row) + "\n").encode() for row in batch]
             block.check_lease()
         except TxndbError as error:
             raise await session._failed(await session.true_error(block, error)) from None
