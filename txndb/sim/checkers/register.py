@@ -12,13 +12,15 @@ failure says "did not happen".
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any, Final
+from functools import partial
+from typing import Any
 
 import msgspec
 
 from txndb.sim.checkers.calls import HistoryError, frozen
 from txndb.sim.checkers.linearizability import STEPS_MAX, Judgement, check
-from txndb.sim.checkers.objects import Object, answered, known_only
+from txndb.sim.checkers.objects import Object, answered, judge, known_only
+from txndb.sim.checkers.verdict import Verdict
 from txndb.sim.history import Call, Op
 
 
@@ -82,34 +84,46 @@ def _describe(call: Call | None) -> str:
     )
 
 
-def prepare_register(ops: Sequence[Op]) -> list[Call]:
-    """Null is a value. A failed `cas` means that the value differed, unless the failure carries an `error`, or the
-    history answers `ok` with true or false: then that is the answer, and a failure did not happen."""
+def prepare(ops: Sequence[Op], *, failed_cas_answers: bool, null_unknown: bool) -> list[Call]:
+    """The calls that say something.
+
+    Args: `failed_cas_answers`: a failed `cas` means that the value differed, unless the failure carries an `error`, or
+    the history answers `ok` with true or false: then that is the answer, and a failure did not happen. `null_unknown`:
+    a read of null was no answer.
+    """
     known_only(ops, ("read", "write", "cas", "is"))
-    answers = any(op.f == "cas" and op.type == "ok" and isinstance(op.value, bool) for op in ops)
+    answers = failed_cas_answers and not any(
+        op.f == "cas" and op.type == "ok" and isinstance(op.value, bool) for op in ops
+    )
     read = []
     for op in ops:
         if op.f == "cas" and op.type == "invoke" and not _is_pair(op.value):
             raise HistoryError(f"operation {op.index}: cas of {op.value!r} instead of [old, new]")
-        if op.f == "cas" and op.type == "fail" and not answers and op.error is None:
+        if op.f == "cas" and op.type == "fail" and answers and op.error is None:
             read.append(msgspec.structs.replace(op, type="ok", value=False))
         else:
             read.append(op)
-    return answered(read, ("read", "is"))
+    calls = answered(read, ("read", "is"))
+    return [call for call in calls if call.f != "read" or call.result is not None or not null_unknown]
 
 
-def prepare_cas_register(ops: Sequence[Op]) -> list[Call]:
-    """A read of null says nothing; what failed did not happen."""
-    failed_did_not_happen = [
-        msgspec.structs.replace(op, error="failed") if op.type == "fail" else op for op in ops
-    ]
-    calls = prepare_register(failed_did_not_happen)
-    return [call for call in calls if call.f != "read" or call.result is not None]
+def check_history(
+    ops: Sequence[Op],
+    initial: Hashable = None,
+    *,
+    model: str = "register",
+    null_unknown: bool | None = None,
+    steps_max: int = STEPS_MAX,
+) -> Verdict:
+    """The verdict on one register in the dialect `model` names; `null_unknown` None is the dialect's own."""
+    knossos = model == "cas-register"
+    reads = partial(
+        prepare,
+        failed_cas_answers=not knossos,
+        null_unknown=knossos if null_unknown is None else null_unknown,
+    )
+    return judge(ops, Object(model, step, pure, reads), initial, steps_max)
 
 
 def _is_pair(value: Any) -> bool:
     return isinstance(value, list | tuple) and len(value) == 2
-
-
-REGISTER: Final = Object("register", step, pure, prepare_register)
-CAS_REGISTER: Final = Object("cas-register", step, pure, prepare_cas_register)
