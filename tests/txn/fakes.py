@@ -74,6 +74,9 @@ class Leaseholders:
         self.ranges[left.range_id] = descriptor(left.range_id, left.start, cut, generation)
         self.ranges[RangeId(right_id)] = descriptor(right_id, cut, left.end, generation)
 
+    def ask_descriptors(self) -> None:
+        """Nobody else is there to ask."""
+
     def call_local(
         self, range_id: RangeId, request: api.Request, waiter: asyncio.Future[api.Response]
     ) -> api.Response | None:

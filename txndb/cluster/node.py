@@ -368,6 +368,11 @@ class Node:
             raise UnavailableError(f"node {node} is not connected")
         return await self.calls.call(node, range_id, request, deadline_us)
 
+    def ask_descriptors(self) -> None:
+        """Ask every member within reach."""
+        for peer in self.live_peers:
+            self.send(peer, Descriptors([]))
+
     # -- what the store needs (`StoreHost`) ----------------------------------------------------------------
 
     def send(self, to: NodeId, item: Any) -> None:
@@ -512,6 +517,9 @@ class Node:
     def _on_descriptors(self, sender: NodeId, item: Descriptors) -> None:
         for descriptor in item.descriptors:
             self.cache.insert(descriptor)
+        held = self.store.descriptors()
+        if not item.descriptors and held:
+            self.send(sender, Descriptors(held))
 
     def _on_session(self, sender: NodeId, item: SessionMessage) -> None:
         self.sql.on_message(sender, item)

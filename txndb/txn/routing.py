@@ -37,6 +37,8 @@ from txndb.ranges.descriptor import RangeDescriptor, node_of
 
 RETRY_MIN_US = 5_000
 RETRY_MAX_US = 200_000
+ASK_AFTER_MISSES = 8
+"""After so many tries in a row without an answer, the other members are asked where ranges are."""
 
 
 class Route:
@@ -115,6 +117,9 @@ class KvClient(Protocol):
         self, node: NodeId, range_id: RangeId, request: api.Request, deadline_us: int
     ) -> tuple[api.Response, bool]:
         """Ask another node; (answer, whether it had to be sent more than once). Raises `UnavailableError`."""
+
+    def ask_descriptors(self) -> None:
+        """Ask the other members for the descriptors of what they hold; they arrive in the cache, if ever."""
 
 
 class Sent(msgspec.Struct, gc=False):
@@ -245,6 +250,9 @@ class Sender:
         route.misses += 1
         if rotate:
             route.rotate()
+        if route.misses % ASK_AFTER_MISSES == 0:
+            # The replicas known here may all be gone since: of range 1 no index tells.
+            self.client.ask_descriptors()
         delay_us = min(RETRY_MIN_US << min(route.misses, 10), RETRY_MAX_US)
         if self.clock.source.monotonic_us() + delay_us > deadline_us:
             raise UnavailableError(
