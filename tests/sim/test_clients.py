@@ -48,6 +48,12 @@ class Scripted:
     def validate(self) -> None:
         pass
 
+    def leads(self) -> list[int]:
+        return []
+
+    def raft_logs(self) -> dict[int, dict[int, tuple[int, bytes]]]:
+        return {}
+
     def replica_digests(self) -> dict[int, tuple[int, bytes]]:
         return {}
 
@@ -94,6 +100,7 @@ class Setting:
             engine_flush_bytes=1000,
             canaries=(),
             catalog_lease_us=1_000_000,
+            machines=1,
             open_brain=open_brain,
             new_disk=SimDisk,
             new_engine=MemoryEngine,

@@ -61,12 +61,14 @@ class ToySession:
         self.db = node.db
         self.incarnation = incarnation
         self.status = "I"
+        self.closed = False
         self._written: list[tuple[str, tuple[Any, ...]]] = []
         self._view: sqlite3.Connection | None = None
 
     async def execute(self, sql: str, params: Sequence[Any] = ()) -> ToyResult:
         self.node.tell(sql.encode())
         await asyncio.sleep(0.0005)
+        self._check_open()
         word = sql.split()[0]
         if sql.startswith("ALTER TABLE"):
             return ToyResult("ALTER TABLE", [])
@@ -103,14 +105,20 @@ class ToySession:
         pass
 
     async def close(self) -> None:
+        self.closed = True
         if self.status != "I":
             self._end("ROLLBACK")
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise RetryError("the client hung up")
 
     async def _acquire(self) -> None:
         while True:
             if self.db.free():
                 break
             await asyncio.sleep(0.001)
+            self._check_open()
         self.db.owner = self
         self.db.sql.execute("BEGIN")
 
@@ -174,6 +182,12 @@ class ToyNode:
 
     def validate(self) -> None:
         assert all(isinstance(up, bool) for up in self.peers_up.values())
+
+    def leads(self) -> list[int]:
+        return []
+
+    def raft_logs(self) -> dict[int, dict[int, tuple[int, bytes]]]:
+        return {}
 
     def replica_digests(self) -> dict[int, tuple[int, bytes]]:
         return {1: (0, b"same")} if self.number <= 3 else {}

@@ -6,7 +6,7 @@ import contextlib
 
 from txndb.cluster.node import Node
 from txndb.cluster.options import NodeOptions
-from txndb.errors import TxndbError
+from txndb.errors import TxndbError, UnavailableError
 from txndb.ranges import api
 from txndb.sim.disk import SimDisk
 from txndb.sim.host import SimBody, SqlSession
@@ -46,6 +46,20 @@ class NodeBrain:
         # Refused where another transfer or change of replicas is under way: then this one does not happen.
         with contextlib.suppress(TxndbError):
             replica.handle(api.TransferLease(descriptor.start, target), None)
+
+    def leads(self) -> list[int]:
+        try:
+            return [replica.range_id for replica in self.node.store.leaders()]
+        except UnavailableError:
+            return []  # it has not started yet
+
+    def raft_logs(self) -> dict[int, dict[int, tuple[int, bytes]]]:
+        logs: dict[int, dict[int, tuple[int, bytes]]] = {}
+        for range_id, slot in self.node.store.slots.items():
+            log = slot.log
+            entries = log.entries(log.first_index(), log.last_index() + 1)
+            logs[range_id] = {entry.index: (entry.term, entry.data) for entry in entries}
+        return logs
 
     def validate(self) -> None:
         self.node.validate()

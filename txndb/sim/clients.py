@@ -18,6 +18,8 @@ from contextvars import Context
 from random import Random
 from typing import Any, Final, TypeVar
 
+import msgspec
+
 from txndb.errors import OutcomeUnknownError, RetryError, TxndbError
 from txndb.sim.history import History
 from txndb.sim.host import QueryResult, SimHost, SqlSession
@@ -30,17 +32,57 @@ T = TypeVar("T")
 _ATTEMPTS_MAX: Final = 30
 _WIRE_US: Final = 60
 _NOWHERE: Final = Context()
+_RARELY: Final = 0.05
+"""How often a client hangs up during another statement than COMMIT, for each time that it does so during COMMIT."""
+
+
+class ClientOptions(msgspec.Struct, frozen=True):
+    """How clients behave in one run. Shares are per statement."""
+
+    hang_up: float = 0.0
+    """Share of COMMITs during which the client hangs up, before or after the node has answered."""
+    dawdle: float = 0.0
+    """Share of statements before which the client idles, its locks held."""
+    dawdle_max_us: int = 50_000
+    slow_reader: float = 0.0
+    """Share of answers that the client takes its time to read."""
+
+
+class Manners:
+    """One client's behaviour and the chance that decides it; `options` may change while it runs."""
+
+    def __init__(self, options: ClientOptions, rng: Random) -> None:
+        self.options = options
+        self._rng = rng
+
+    def hang_up_after_us(self, sql: str) -> int:
+        """How long after sending a statement the client hangs up; 0 = it does not."""
+        share = self.options.hang_up
+        if not share or self._rng.random() >= (share if sql == "COMMIT" else share * _RARELY):
+            return 0
+        return 1 + self._rng.randrange(self._rng.choice((200, 2_000, 20_000, 500_000)))
+
+    def idle_us(self) -> int:
+        """How long the client idles before its next statement."""
+        share = self.options.dawdle
+        return self._rng.randrange(self.options.dawdle_max_us) if share and self._rng.random() < share else 0
+
+    def reading_us(self) -> int:
+        """How long the client takes to read an answer."""
+        share = self.options.slow_reader
+        return self._rng.randrange(self.options.dawdle_max_us) if share and self._rng.random() < share else 0
 
 
 class SimConnection:
     """One client's connection to one gateway's process."""
 
-    def __init__(self, host: SimHost, timeout_us: int) -> None:
+    def __init__(self, host: SimHost, timeout_us: int, manners: Manners | None = None) -> None:
         assert host.incarnation is not None
         self._incarnation = host.incarnation
         self._host = host
         self._loop: VirtualLoop = host.shared.loop
         self._timeout_us = timeout_us
+        self._manners = manners
         self._session: SqlSession | None = None
         self._waiting: asyncio.Future[Any] | None = None
         self._watch = self._incarnation.watch_death(self._reset)
@@ -59,7 +101,19 @@ class SimConnection:
         session = self._session
         if self.broken or session is None:
             raise ConnectionLostError("the connection is closed")
-        result: QueryResult = await self._remote(lambda: session.execute(sql, params))
+        result: QueryResult
+        manners = self._manners
+        if manners is None:
+            result = await self._remote(lambda: session.execute(sql, params))
+            return result
+        if self.in_transaction and (idle_us := manners.idle_us()):
+            await asyncio.sleep(idle_us / 1e6)
+            if self.broken:
+                raise ConnectionLostError("the connection was reset while the client idled")
+        hang_up_us = manners.hang_up_after_us(sql)
+        result = await self._remote(lambda: session.execute(sql, params), hang_up_us)
+        if reading_us := manners.reading_us():
+            await asyncio.sleep(reading_us / 1e6)
         return result
 
     @property
@@ -77,12 +131,14 @@ class SimConnection:
                 when = self._loop.now_us + _WIRE_US
                 self._loop.call_at_us(when, self._hang_up, context=self._incarnation.context)
 
-    async def _remote(self, work: Callable[[], Awaitable[T]]) -> T:
+    async def _remote(self, work: Callable[[], Awaitable[T]], hang_up_us: int = 0) -> T:
+        """Run something at the node; `hang_up_us`: do not wait for it longer than that, and hang up."""
         answer: asyncio.Future[T] = self._loop.create_future()
         self._waiting = answer
         now = self._loop.now_us
         self._loop.call_at_us(now + _WIRE_US, self._begin, work, answer, context=self._incarnation.context)
-        timer = self._loop.call_at_us(now + self._timeout_us, self._time_out, answer)
+        patience_us = min(self._timeout_us, hang_up_us or self._timeout_us)
+        timer = self._loop.call_at_us(now + patience_us, self._time_out, answer)
         try:
             return await answer
         finally:
@@ -142,7 +198,10 @@ class Client:
         *,
         clients: int,
         timeout_us: int,
+        manners: Manners | None = None,
+        locking: bool = False,
     ) -> None:
+        """`locking`: read under locks only, which no clock can make wrong."""
         self.process = number
         self.rng = rng
         self.operations_ok = 0
@@ -151,6 +210,8 @@ class Client:
         self._count = count
         self._clients = clients
         self._timeout_us = timeout_us
+        self.manners = manners
+        self._locking = locking
         self._connection: SimConnection | None = None
         self._commit_sent = False
         self._loop = hosts[0].shared.loop
@@ -184,6 +245,8 @@ class Client:
 
     async def transaction(self, body: Callable[[], Awaitable[T]], begin: str = "BEGIN") -> T:
         """Run `body` between BEGIN and COMMIT, replaying it on the same connection when it loses (40001)."""
+        if self._locking and begin == "BEGIN READ ONLY":
+            begin = "BEGIN"
         for attempt in range(_ATTEMPTS_MAX):
             connection = await self._connected()
             try:
@@ -204,6 +267,8 @@ class Client:
 
     async def single(self, sql: str, params: tuple[Any, ...] = (), *, writes: bool = False) -> QueryResult:
         """One statement as a transaction of its own, retried when it loses."""
+        if self._locking and sql.startswith("SELECT"):
+            return await self.transaction(lambda: self.statement(sql, params))
         for attempt in range(_ATTEMPTS_MAX):
             try:
                 connection = await self._connected()
@@ -230,7 +295,7 @@ class Client:
             return connection
         self._connection = None
         host = self._hosts[self.rng.randrange(len(self._hosts))]
-        fresh = SimConnection(host, self._timeout_us)
+        fresh = SimConnection(host, self._timeout_us, self.manners)
         await fresh.open()
         self._connection = fresh
         return fresh

@@ -3,6 +3,10 @@
 The wall clock's error is a triangle wave between -`amplitude_us` and +`amplitude_us` with slope `drift_ppm`, plus steps
 that a fault may add; it stays within the node's stated error as long as amplitude and step together do (rule T1). The
 monotonic clock runs at a slightly wrong rate (leases must allow for it: `LEASE_DRIFT_PERCENT`).
+
+Beyond the bound there are two faults. `lose_bound`: the source says that it may be off by more than E, as a kernel does
+that has lost its time servers, before it is. Then the node must stop serving. `jump`: the clock is off by far more than
+E and says nothing. Then real-time order may be lost, but never data (rule T5).
 """
 
 from __future__ import annotations
@@ -43,12 +47,14 @@ class SimClock:
         self._rate = 1.0 + rate / 1e6
         self._boot_us = rng.randrange(10**12)
         self._step_us = 0
+        self._jump_us = 0
+        self._stated_us = 0
 
     def wall_us(self) -> int:
         now = self._loop.now_us
         if not self.amplitude_us:
-            return EPOCH_US + now + self._step_us
-        return EPOCH_US + now + self._step_us + self._wander_us(now)
+            return EPOCH_US + now + self._step_us + self._jump_us
+        return EPOCH_US + now + self._step_us + self._jump_us + self._wander_us(now)
 
     def monotonic_us(self) -> int:
         return self._boot_us + int(self._loop.now_us * self._rate)
@@ -57,7 +63,20 @@ class SimClock:
         """This clock is its own in any case."""
 
     def error_us(self, off_host: bool = False) -> int:
-        return self._options.error_bound_us
+        return max(self._options.error_bound_us, self._stated_us)
+
+    @property
+    def beyond(self) -> bool:
+        """Whether the clock is, or says that it may be, off by more than E."""
+        return bool(self._jump_us or self._stated_us)
+
+    def lose_bound(self, stated_us: int) -> None:
+        """A fault: from now on the source vouches for no less than this error; 0 ends it."""
+        self._stated_us = stated_us
+
+    def jump(self, jump_us: int) -> None:
+        """A fault: be off by this much, on top of everything else; 0 ends it."""
+        self._jump_us = jump_us
 
     def step_within_bound(self, rng: Random) -> int:
         """A fault: move the clock at once to another error that E still covers; returns the new step."""

@@ -12,6 +12,7 @@ Invariants
 2. After a failed `fdatasync` the dirty pages look clean: a second sync succeeds and writes nothing (so does Linux after
    EIO); reads see them until the crash, which loses each or not.
 3. A failed or short write leaves a prefix of its bytes in the cache.
+4. A misdirected write reports success; its bytes are elsewhere, and its place holds what it held before, or zeros.
 
 Driven by the simulator's machines and by tests.
 """
@@ -26,7 +27,7 @@ PAGE_BYTES: Final = 4096
 SECTOR_BYTES: Final = 512
 FREE_BYTES: Final = 1 << 40
 
-FAULTS: Final = ("write", "short_write", "sync", "read")
+FAULTS: Final = ("write", "short_write", "sync", "read", "misdirect")
 
 
 class PowerLostError(Exception):
@@ -111,6 +112,9 @@ class SimFile:
         if room < 0 or disk.take_fault("short_write"):
             self._inode.write(data[: disk.rng.randrange(len(data) + 1)] if room >= 0 else b"", offset)
             raise OSError(errno.ENOSPC if room < 0 else errno.EIO, "simulated short write")
+        if disk.take_ordered("misdirect"):
+            disk.misdirect(self._inode, data, offset)
+            return
         self._inode.write(data, offset)
 
     def pread(self, size: int, offset: int) -> bytes:
@@ -157,6 +161,8 @@ class SimDisk:
         """The operation (counted in `operations`) in which power is lost; 0 = none."""
         self.faults: dict[str, int] = {}
         """Ordered faults: sort -> how many of the next operations of that sort fail."""
+        self.misdirected: tuple[str, int, int] | None = None
+        """The place (name, offset, end) of a write that went elsewhere."""
         self._powerless = False
         self._entries: dict[str, _Inode] = {}
         self._durable: dict[str, _Inode] = {}
@@ -222,6 +228,40 @@ class SimDisk:
             if at < len(inode.medium):
                 inode.medium[at] ^= flip
 
+    def contents(self, name: str) -> bytes:
+        """What a file holds, as a process would read it."""
+        return bytes(self._entries[name].cache)
+
+    def misdirect(self, target: _Inode, data: bytes, offset: int) -> None:
+        """Write `data` to a drawn sector of a drawn file instead of to its place, which only gets its length."""
+        names = sorted(self._entries)
+        end = offset + len(data)
+        self.misdirected = (next(name for name in names if self._entries[name] is target), offset, end)
+        if len(target.cache) < end:
+            target.write(bytes(end - len(target.cache)), len(target.cache))
+        victim = self._entries[self.rng.choice(names)]
+        sector = self.rng.randrange(len(victim.cache) // SECTOR_BYTES + 1)
+        place = sector * SECTOR_BYTES
+        if victim is not target or place + len(data) <= offset or place >= end:
+            victim.write(data, place)
+
+    def wipe(self) -> None:
+        """Everything is gone, as with a new disk."""
+        self.kill()
+        self._entries, self._durable = {}, {}
+        self._unsynced.clear()
+        self.misdirected = None
+
+    def copy(self, rng: Random) -> SimDisk:
+        """Another disk with what a process would read here now, all of it durable."""
+        other = SimDisk(rng)
+        for name in sorted(self._entries):
+            inode = _Inode()
+            inode.cache = bytearray(self._entries[name].cache)
+            inode.medium = bytearray(inode.cache)
+            other._entries[name] = other._durable[name] = inode
+        return other
+
     def kill(self) -> None:
         """The process died; the machine and its page cache live on."""
         self.generation += 1
@@ -254,11 +294,16 @@ class SimDisk:
 
     def take_fault(self, sort: str) -> bool:
         """Whether this operation fails."""
+        if self.take_ordered(sort):
+            return True
+        return self.fault_rate > 0 and self.rng.random() < self.fault_rate
+
+    def take_ordered(self, sort: str) -> bool:
+        """Whether this operation was ordered to fail."""
         ordered = self.faults.get(sort, 0)
         if ordered:
             self.faults[sort] = ordered - 1
-            return True
-        return self.fault_rate > 0 and self.rng.random() < self.fault_rate
+        return ordered > 0
 
     # ---- the directory
 

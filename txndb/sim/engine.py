@@ -10,11 +10,12 @@ Invariants:
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import Final
 
-from txndb.errors import UnavailableError
+from txndb.errors import StoreError, UnavailableError
 from txndb.storage.engine import Engine, WriteBatch
 
 _COPY_PAIRS: Final = 4096
@@ -31,6 +32,8 @@ class EngineStore:
         self._batches: list[WriteBatch] = []
         self._synced = 0
         self._open: CrashEngine | None = None
+        self.fail_next_sync = False
+        """A fault: the next sync fails, and nothing is known of what it covered (rule P1)."""
 
     def open(self, flush_bytes: int) -> CrashEngine:
         """Open the store as a new process; the one before must have closed it or crashed."""
@@ -68,6 +71,14 @@ class EngineStore:
         self._durable = self._new_engine()
         self._batches.clear()
         self._synced = 0
+
+    def copy(self, rng: Random) -> EngineStore:
+        """Another machine's copy of what is on this disk now."""
+        other = EngineStore(self._new_engine, rng)
+        copy_engine(self._durable, other._durable)
+        for batch in self._batches:
+            other._durable.write(batch)
+        return other
 
     def record(self, batch: WriteBatch) -> None:
         self._batches.append(batch)
@@ -115,6 +126,10 @@ class CrashEngine:
 
     def sync(self) -> None:
         self._check()
+        if self._store.fail_next_sync:
+            self._store.fail_next_sync = False
+            error = OSError(errno.EIO, "simulated sync error of the engine")
+            raise StoreError("the engine cannot sync its log") from error
         self._store.mark_synced()
         self._written_since_sync = False
 

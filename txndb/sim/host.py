@@ -8,6 +8,8 @@ Invariants:
 1. At most one incarnation of a host is alive.
 2. A new incarnation sees of its predecessor only what disk and engine kept.
 3. `fatal` ends the process at once; whether that was allowed is judged by `on_fatal`.
+4. A machine that lost synced data never starts a process on what is left as if nothing had happened: it is `damage`d,
+   and the process must refuse, or it is wiped.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -28,10 +30,14 @@ from txndb.sim.engine import EngineStore
 from txndb.sim.iosim import IoOptions, SimIo
 from txndb.sim.loop import Incarnation, ProcessEnded, VirtualLoop, settle
 from txndb.sim.network import Network, SimTransport
+from txndb.sim.rot import is_found_at_open
 from txndb.sim.seeds import derive
 from txndb.sim.trace import Trace
 from txndb.storage.disk import Disk
 from txndb.storage.engine import Engine
+
+CLONE_MACHINE: Final = 100
+"""Machines that hold a copy of machine n's data are numbered n + 100, n + 200 and so on."""
 
 
 class QueryResult(Protocol):
@@ -73,6 +79,12 @@ class Brain(Protocol):
 
     def validate(self) -> None: ...
 
+    def leads(self) -> list[int]:
+        """The ranges this node holds the lease of, in order."""
+
+    def raft_logs(self) -> dict[int, dict[int, tuple[int, bytes]]]:
+        """Per range held here: index -> (term, payload) of every entry in its Raft log."""
+
     def replica_digests(self) -> dict[int, tuple[int, bytes]]:
         """Per range this node holds a replica of: (applied index, hash of its whole state)."""
 
@@ -92,6 +104,7 @@ class Machinery(msgspec.Struct, frozen=True):
     engine_flush_bytes: int
     canaries: tuple[str, ...]
     catalog_lease_us: int
+    machines: int
     open_brain: Callable[[SimBody], Awaitable[Brain]]
     new_disk: Callable[[Random], SimDisk]
     new_engine: Callable[[], Engine]
@@ -158,6 +171,17 @@ class SimHost:
         self.ready = False
         self.stopping = False
         """A graceful stop is under way: connections are gone, what statements still raise is nobody's."""
+        self.lost = False
+        """The machine is gone for good."""
+        self.bereft = False
+        """The machine whose synced data may be damaged or lost in this run."""
+        self.gone_for_good = False
+        """Whether it is lost when its data is, rather than replaced by an empty one."""
+        self.suspect = False
+        """Something on its disk is not what was written: the node may find that and stop."""
+        self.damage = ""
+        """What the node must find at its next start, which must then fail."""
+        self.copies = 0
         self._on_stop: dict[int, Callable[[], None]] = {}
         self._stop_key = 0
         self.on_ready: Callable[[SimHost], None] = lambda host: None
@@ -173,6 +197,9 @@ class SimHost:
     def start(self) -> None:
         """Boot a node on this machine."""
         assert not self.alive, "one process at a time"
+        assert not self.lost, "the machine is gone"
+        if self.disk.misdirected is not None and not self.damage:
+            self._judge_misdirected()
         self.boots += 1
         self.stopping = False
         self.note(f"boots ({self.boots})")
@@ -186,6 +213,33 @@ class SimHost:
             self._end("killed")
             self.store.kill()
             self.disk.kill()
+
+    def wipe(self) -> None:
+        """The machine lost everything it had: whatever starts here joins as a new member (rule P7)."""
+        assert not self.alive
+        self.disk.wipe()
+        self.store.wipe()
+        self.damage, self.suspect = "", False
+        machines = range(1, self.shared.machines + 1)
+        self.seeds = [address_of(machine) for machine in machines if machine != self.machine]
+
+    def duplicate(self) -> SimHost:
+        """Another machine with a copy of this one's data as it is now, beside it on the network."""
+        self.copies += 1
+        machine = self.machine + CLONE_MACHINE * self.copies
+        copy = SimHost(self.shared, machine, [self.address, *self.seeds])
+        copy.disk = self.disk.copy(derive(self.shared.seed, "disk", machine))
+        copy.store = self.store.copy(derive(self.shared.seed, "engine", machine))
+        return copy
+
+    def _judge_misdirected(self) -> None:
+        """A write went astray. Opening must notice where its place is attested; else it may look like a torn write, the
+        one kind of rot that cannot be found (rule P6): then the machine is replaced."""
+        if is_found_at_open(self.disk):
+            self.damage = "with a write gone astray"
+        else:
+            self.note("is replaced: a write went astray that nothing vouches for")
+            self.wipe()
 
     def watch_stop(self, callback: Callable[[], None]) -> int:
         """Call back (outside of the process) when it hangs up in a graceful stop; a key for `unwatch_stop`."""
@@ -211,6 +265,9 @@ class SimHost:
             for hang_up in watchers.values():
                 hang_up()
             await _forwarded(incarnation, brain.close)
+        except (TxndbError, OSError) as error:  # a disk that failed is met by whoever closes
+            if incarnation is self.incarnation:
+                self.fatal(error)
         finally:
             if incarnation is self.incarnation:
                 self.kill()
@@ -260,9 +317,12 @@ async def _forwarded(incarnation: Incarnation, work: Callable[[], Awaitable[None
     over = asyncio.get_running_loop().create_future()
 
     async def run() -> None:
-        await work()
-        if not over.done():
-            over.set_result(None)
+        try:
+            await work()
+        except (TxndbError, OSError) as error:
+            settle(over, error, None)
+        else:
+            settle(over, None, None)
 
     watch = incarnation.watch_death(lambda: settle(over, None, None))
     try:

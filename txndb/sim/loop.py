@@ -155,6 +155,8 @@ class VirtualLoop(base_events.BaseEventLoop):
         self.problems: list[str] = []
         self.on_instant: Callable[[int, int], None] | None = None
         """Told (virtual time, callbacks run so far) before time moves: part of the trace."""
+        self.after_event: Callable[[Incarnation], None] | None = None
+        """Told after every callback of a process that still lives."""
         self._queue: deque[_Handle] = deque()
         self._timers: list[tuple[int, int, _Handle]] = []
         self._timer_seq = 0
@@ -309,6 +311,7 @@ class VirtualLoop(base_events.BaseEventLoop):
         queue = self._queue
         pop = queue.popleft
         get_incarnation = INCARNATION
+        after_event = self.after_event
         ran = 0
         handle: Any = None
         callback: Any = None
@@ -328,6 +331,8 @@ class VirtualLoop(base_events.BaseEventLoop):
                 context.run(callback, *handle._args)
             except ProcessEnded:
                 assert incarnation is not None and not incarnation.alive
+            if after_event is not None and incarnation is not None and incarnation.alive:
+                after_event(incarnation)
             if ran > self.callbacks_at_once_max:
                 raise LivelockError(f"{ran} callbacks at {self.now_us} us, the last of them {callback!r}")
         # The traceback of a task's exception may keep this frame, and so the task: nobody would hear of it.

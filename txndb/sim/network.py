@@ -13,8 +13,11 @@ Invariants:
 2. Nothing crosses a link while it is blocked, in that direction.
 3. What a process sent may arrive after its death; nothing is delivered to a dead process.
 
-What it does not do: corrupt frames, limit bandwidth by default (slow links multiply the delay). Faults are applied by
-`txndb.sim.faults`; the brain sees only `txndb.cluster.body.Transport`.
+4. A frame damaged on the wire ends the connection, by the checksum of the real packets (`txndb.cluster.packets`).
+
+What it does not do: limit bandwidth (slow links multiply the delay, clogged ones hold everything back until they are
+free), damage calls and snapshot streams. Faults are applied by `txndb.sim.nemesis`; the brain sees only
+`txndb.cluster.body.Transport`.
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ from typing import Any, Final
 import msgspec
 
 from txndb.cluster.body import Receiver
-from txndb.errors import TxndbError, UnavailableError
+from txndb.cluster.packets import PacketReader, encode_packet
+from txndb.errors import ProtocolError, TxndbError, UnavailableError
 from txndb.ids import NodeId
 from txndb.sim.loop import Incarnation, VirtualLoop, settle, stack_of
 from txndb.sim.trace import Trace
@@ -52,6 +56,8 @@ class NetworkOptions(msgspec.Struct, frozen=True):
     detect_max_us: int = 2_000_000
     """How long a side takes to notice a connection that died without a word."""
     redial_us: int = 200_000
+    corrupt: float = 0.0
+    """Share of frames of which the wire changes some bits."""
 
 
 class _Connection:
@@ -81,6 +87,7 @@ class Network:
         self.listeners: dict[str, SimTransport] = {}
         self._blocked: dict[Link, int] = {}
         self._slow: dict[Link, float] = {}
+        self._clogged: dict[Link, int] = {}
 
     # --- faults ---------------------------------------------------------------------------------------------------
 
@@ -102,6 +109,12 @@ class Network:
         for link in links:
             self._slow[link] = factor
 
+    def clog(self, links: Iterable[Link], duration_us: int) -> None:
+        """Hold back what is sent over these links for a while; then it arrives all at once."""
+        until_us = self.loop.now_us + duration_us
+        for link in links:
+            self._clogged[link] = max(until_us, self._clogged.get(link, 0))
+
     def reset(self, machine_a: int, machine_b: int) -> None:
         """Break the connections between two machines, both sides noticing soon."""
         for transport in list(self.listeners.values()):
@@ -115,6 +128,7 @@ class Network:
         """Every link works, with the given manners from now on."""
         self._blocked.clear()
         self._slow.clear()
+        self._clogged.clear()
         self.options = options
 
     def is_blocked(self, source: int, target: int) -> bool:
@@ -132,6 +146,8 @@ class Network:
             delay += mean * 10 * (1.0 + rng.random() * 10.0)
         if self._slow:
             delay *= self._slow.get((source, target), 1.0)
+        if self._clogged:
+            delay = max(delay, self._clogged.get((source, target), 0) - self.loop.now_us)
         return int(delay)
 
     def detect_us(self) -> int:
@@ -164,6 +180,9 @@ class Network:
         target = connection.other(sender)
         direction = 0 if connection.ends[0] is sender else 1
         lost = options.loss > 0.0 and rng.random() < options.loss
+        if options.corrupt and rng.random() < options.corrupt:
+            self._damage(connection, sender, payload)
+            return
         if options.datagram:
             if lost:
                 self.trace.counts["frame_lost"] += 1
@@ -184,6 +203,23 @@ class Network:
         when = self.loop.now_us + self.delay_us(sender.machine, target.machine)
         when = connection.last_us[direction] = max(when, connection.last_us[direction])
         self._schedule(when, connection, direction, target, payload)
+
+    def _damage(self, connection: _Connection, sender: SimTransport, payload: bytes) -> None:
+        """Some bits of a frame's packet change on the way: the receiver must find out, and ends the connection."""
+        packet = bytearray(encode_packet([payload]))
+        for _ in range(1 + self.rng.randrange(4)):
+            packet[self.rng.randrange(len(packet))] ^= 1 << self.rng.randrange(8)
+        self.trace.counts["frame_corrupt"] += 1
+        try:
+            frames = PacketReader().feed(bytes(packet))
+        except ProtocolError:
+            frames = []  # as when the damaged length reaches beyond the packet: the next one's bytes do not fit either
+        if any(frame != payload for frame in frames):
+            self.loop.problems.append("a damaged frame passed for a sound one")
+        target = connection.other(sender)
+        connection.lost[0 if connection.ends[0] is sender else 1] = True
+        delay = self.delay_us(sender.machine, target.machine)
+        self.later(delay, lambda: self.break_connection(connection, abrupt=True))
 
     def lose(self, connection: _Connection, direction: int) -> None:
         """A stream lost a frame: nothing more gets through in this direction, and the connection will break."""

@@ -2,6 +2,10 @@
 
 Swarm testing (Groce et al., ISSTA 2012): a run that lacks some faults finds bugs that a run with all of them hides.
 The categories named on the command line bound the draw; the seed decides which of them, and how hard.
+
+A run is a function of its options. When and what the nemesis and the operator do is drawn while the run goes on, and
+recorded; with an explicit `schedule` they do that and nothing else, which is how a failing run is made smaller
+(`txndb.sim.shrink`) and kept (`txndb.sim.replay`).
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from typing import Final
 import msgspec
 
 from txndb.limits import CATALOG_LEASE_US
+from txndb.sim.clients import ClientOptions
 from txndb.sim.clocks import ClockOptions
 from txndb.sim.iosim import IoOptions
 from txndb.sim.network import NetworkOptions
@@ -19,18 +24,46 @@ from txndb.sim.seeds import derive
 
 CATEGORIES: Final = ("crash", "net", "disk", "clock")
 DATABASE: Final = "database"
-"""What is done to the database on purpose: splits, lease transfers, graceful restarts."""
+"""What is done to the database on purpose: splits, lease transfers, graceful restarts, DDL, reads of the past."""
+CLIENT: Final = "client"
+"""What clients do: hang up in the middle of COMMIT, dawdle in transactions, read slowly."""
+FAULTS: Final = (*CATEGORIES, DATABASE, CLIENT)
 WORKLOADS: Final = ("bank", "cycle", "register")
-SQL_WORKLOADS: Final = ("ddl",)
+SQL_WORKLOADS: Final = ("ddl", "append", "rw")
 """Workloads only a whole SQL database can run."""
+SQL_WORKLOADS_SHARE: Final = 0.6
 DATABASE_KINDS: Final = ("split", "transfer", "restart")
 NODES_MIN, NODES_MAX = 3, 7
-_EVENT_FAULTS: Final = {
+SMALL_NODES, SMALL_SECONDS = 4, 10.0
+"""Runs up to this size may look at every machine's invariants after every single event."""
+EVENT_FAULTS: Final[dict[str, tuple[str, ...]]] = {
     "crash": ("kill", "power", "pause", "rolling", "blackout", "power_in_io"),
     "net": ("isolate", "halves", "one_way", "ring", "bridge", "slow", "reset"),
     "disk": ("stall", "sync_error", "write_error", "full"),
     "clock": ("clock_step",),
 }
+SQL_DATABASE_KINDS: Final = ("schema", "old_read")
+"""Acts that only a whole SQL database understands: DDL on the workload's tables, reads of the past."""
+LATER_FAULTS: Final[dict[str, tuple[str, ...]]] = {
+    "crash": ("kill_leader", "pause_leader", "lose", "half_lost"),
+    "net": ("isolate_first", "isolate_busiest", "clog", "clog_leader", "corrupt"),
+    "disk": ("read_error", "engine_error", "long_stall", "rot", "misdirect"),
+    "clock": ("clock_unsure",),
+}
+"""Drawn from a stream of their own."""
+CLOCK_BEYOND: Final = "clock_jump"
+"""A clock that is off by more than E and does not know: drawn in few runs, for it costs real-time order (rule T5)."""
+
+
+class Fault(msgspec.Struct, frozen=True, array_like=True):
+    """One thing that was done: when (virtual microseconds after the safety phase began), what, and which of its sort.
+
+    `number` names the stream of chance that decides the rest, so leaving other faults out does not change this one.
+    """
+
+    at_us: int
+    kind: str
+    number: int
 
 
 class WorldOptions(msgspec.Struct, frozen=True):
@@ -53,6 +86,15 @@ class WorldOptions(msgspec.Struct, frozen=True):
     database_kinds: tuple[str, ...] = ()
     database_every_us: int = 1_000_000
     catalog_lease_us: int = CATALOG_LEASE_US
+    client: ClientOptions = ClientOptions()
+    validate_every_event: bool = False
+    schedule: tuple[Fault, ...] | None = None
+    """What nemesis and operator do; None = drawn as the run goes on."""
+
+    @property
+    def real_time_holds(self) -> bool:
+        """Whether clocks keep the bound, so that the history must respect real time (rule T5)."""
+        return CLOCK_BEYOND not in self.fault_kinds
 
 
 def draw_options(
@@ -72,21 +114,25 @@ def draw_options(
     rng = derive(seed, "options")
     drawn_nodes = rng.choice((3, 3, 4, 5, 5, 6, 7))
     drawn_workload = rng.choice(WORKLOADS)
-    allowed = CATEGORIES if faults == "all" else () if faults == "none" else tuple(faults.split(","))
+    allowed = FAULTS if faults == "all" else () if faults == "none" else tuple(faults.split(","))
     chosen = tuple(kind for kind in CATEGORIES if rng.random() < 0.75 or faults == kind)
     used = tuple(kind for kind in chosen if kind in allowed)
-    kinds = [
-        kind for category in CATEGORIES for kind in _EVENT_FAULTS[category] if _keep(rng, category, used)
-    ]
+    kinds = [kind for category in CATEGORIES for kind in EVENT_FAULTS[category] if _keep(rng, category, used)]
+    kinds += _draw_later_kinds(derive(seed, "options/faults"), used)
     later = derive(seed, "options/database")
-    if later.random() < 0.3 and sql:
-        drawn_workload = later.choice(SQL_WORKLOADS)
-    disturbed = later.random() < 0.6 and (faults == "all" or DATABASE in allowed)
+    if later.random() < SQL_WORKLOADS_SHARE and sql:
+        drawn_workload = later.choice((*SQL_WORKLOADS, "ddl"))  # DDL has the most to lose
+    disturbed = later.random() < 0.6 and DATABASE in allowed
     database_kinds = tuple(kind for kind in DATABASE_KINDS if later.random() < 0.7 and disturbed)
+    if sql and disturbed:
+        beyond = CLOCK_BEYOND in kinds
+        database_kinds += _draw_sql_kinds(derive(seed, "options/sql"), workload or drawn_workload, beyond)
+    nodes = nodes or drawn_nodes
+    small = nodes <= SMALL_NODES and seconds <= SMALL_SECONDS
     return WorldOptions(
         seed=seed,
         workload=workload or drawn_workload,
-        nodes=nodes or drawn_nodes,
+        nodes=nodes,
         seconds=seconds,
         clients=rng.randrange(3, 11),
         client_timeout_us=rng.choice((3, 10, 30, 70)) * 1_000_000,
@@ -101,12 +147,34 @@ def draw_options(
         database_kinds=database_kinds,
         database_every_us=later.choice((200_000, 600_000, 2_000_000)),
         catalog_lease_us=later.choice((2_000_000, 5_000_000, CATALOG_LEASE_US)),
+        client=_draw_client(derive(seed, "options/client"), faulty=CLIENT in allowed),
+        validate_every_event=small and derive(seed, "options/validate").random() < 0.3,
     )
 
 
 def _keep(rng: Random, category: str, used: tuple[str, ...]) -> bool:
     """Whether one fault of a category takes part; draws in any case, so that --faults does not shift the rest."""
     return rng.random() < 0.6 and category in used
+
+
+def _draw_later_kinds(rng: Random, used: tuple[str, ...]) -> list[str]:
+    kinds = [
+        kind
+        for category in CATEGORIES
+        for kind in LATER_FAULTS[category]
+        if rng.random() < 0.35 and category in used
+    ]
+    if rng.random() < 0.12 and "clock" in used:
+        kinds.append(CLOCK_BEYOND)
+    return kinds
+
+
+def _draw_sql_kinds(rng: Random, workload: str, beyond: bool) -> tuple[str, ...]:
+    """The workload of DDL changes its tables itself, and looks at all columns. Snapshots are only as good as the
+    clocks (`beyond`: they are bad)."""
+    schema, old_read = rng.random() < 0.5, rng.random() < 0.5
+    kinds = (("schema", schema and workload != "ddl"), ("old_read", old_read and not beyond))
+    return tuple(kind for kind, drawn in kinds if drawn)
 
 
 def _draw_network(rng: Random, *, faulty: bool) -> NetworkOptions:
@@ -123,6 +191,7 @@ def _draw_network(rng: Random, *, faulty: bool) -> NetworkOptions:
         duplicate=rng.choice((0.0, 0.01, 0.1)) if datagram else 0.0,
         datagram=datagram,
         detect_max_us=rng.choice((300_000, 2_000_000, 6_000_000)),
+        corrupt=rng.choice((0.0, 0.0, 0.0, 0.0002, 0.002)),
     )
 
 
@@ -141,6 +210,16 @@ def _draw_io(rng: Random, *, faulty: bool) -> IoOptions:
     if not faulty:
         return IoOptions()
     return IoOptions(latency_mean_us=rng.choice((100, 500, 3_000)), slow=rng.choice((0.0, 0.002, 0.02)))
+
+
+def _draw_client(rng: Random, *, faulty: bool) -> ClientOptions:
+    drawn = {
+        "hang_up": rng.choice((0.0, 0.02, 0.1)),
+        "dawdle": rng.choice((0.0, 0.0, 0.02, 0.05)),
+        "dawdle_max_us": rng.choice((50_000, 500_000, 6_000_000)),
+        "slow_reader": rng.choice((0.0, 0.0, 0.05)),
+    }
+    return msgspec.convert(drawn, ClientOptions) if faulty else ClientOptions()
 
 
 def calm(options: WorldOptions) -> NetworkOptions:

@@ -5,11 +5,13 @@ The course of a run (TigerBeetle's VOPR and FoundationDB's simulator do the same
 1. *boot*: the nodes start and join, on a calm network; the workload makes its tables.
 2. *safety*: clients work while the nemesis breaks things. Nothing wrong may be seen.
 3. *heal*: everything works again; within `PROGRESS_US` every client must complete an operation.
-4. *rest*: clients stop; within `QUIESCE_US` locks and transactions are gone and replicas are equal byte by byte.
+4. *rest*: clients stop; within `QUIESCE_US` locks and transactions are gone, replicas are equal byte by byte, and
+   their Raft logs match (Raft's log matching property, Ongaro §3.5).
 5. *verdict*: everything is read once more, and the checker judges the whole history.
 
-A violation is: a checker's finding, an exception that leaves a callback or a task unseen, a failed `validate()`, a node
-that stops itself without cause, or a phase that does not end within its bound. The first one ends the run.
+A violation is: a checker's finding, an exception that leaves a callback or a task unseen, a failed `validate()` (looked
+at ten times a second, in some small runs after every event), a node that stops itself without cause or serves although
+its data is damaged, or a phase that does not end within its bound. The first one ends the run.
 
 Invariant: the run depends on its options only. Its trace hash is the proof.
 """
@@ -27,17 +29,19 @@ from typing import Any, Final
 
 import msgspec
 
-from txndb.errors import DiskFullError, UnavailableError
+from txndb.errors import CorruptionError, DiskFullError, StoreError, TxndbError, UnavailableError
 from txndb.limits import REPLICATION_FACTOR
-from txndb.sim.clients import Client
+from txndb.sim.clients import Client, ClientOptions, Manners
 from txndb.sim.history import History
 from txndb.sim.host import Machinery, SimHost, address_of
-from txndb.sim.loop import VirtualLoop, stack_of
+from txndb.sim.loop import Incarnation, VirtualLoop, stack_of
 from txndb.sim.nemesis import Nemesis
+from txndb.sim.nemesis.scene import Scene
 from txndb.sim.network import Network
 from txndb.sim.operator import Operator
-from txndb.sim.options import WorldOptions, calm
+from txndb.sim.options import Fault, WorldOptions, calm
 from txndb.sim.parts import Parts
+from txndb.sim.schedule import Schedule
 from txndb.sim.seeds import derive
 from txndb.sim.trace import Trace
 from txndb.sim.workloads import MAKERS, Workload
@@ -69,13 +73,24 @@ class Report(msgspec.Struct, frozen=True):
     counts: dict[str, int]
     operations: dict[str, int]
     trace_hash: str
+    schedule: tuple[Fault, ...] = ()
+    """What nemesis and operator did; kept of failed runs only."""
 
 
 class World:
     """One run of one seed."""
 
-    def __init__(self, options: WorldOptions, parts: Parts, *, echo: bool = False) -> None:
+    def __init__(
+        self,
+        options: WorldOptions,
+        parts: Parts,
+        *,
+        echo: bool = False,
+        on_violation: Callable[[World, Exception], None] | None = None,
+    ) -> None:
+        """`on_violation` is called while everything stands as it stood at the violation."""
         self.options = options
+        self._on_violation = on_violation
         self.loop = VirtualLoop()
         self.trace = Trace(echo=echo)
         self.loop.on_instant = self.trace.instant
@@ -91,6 +106,7 @@ class World:
             engine_flush_bytes=options.engine_flush_bytes,
             canaries=options.canaries,
             catalog_lease_us=options.catalog_lease_us,
+            machines=options.nodes,
             open_brain=parts.open_brain,
             new_disk=parts.new_disk,
             new_engine=parts.new_engine,
@@ -99,15 +115,23 @@ class World:
         self.hosts = [SimHost(machinery, n, [] if n == 1 else first) for n in range(1, options.nodes + 1)]
         for host in self.hosts:
             host.on_fatal = self._on_fatal
+            host.on_ready = self._on_ready
+        if options.validate_every_event:
+            self.loop.after_event = self._validate_event
         self.workload: Workload = MAKERS[options.workload](derive(options.seed, "workload"))
-        self.nemesis = Nemesis(self.loop, self.hosts, self.network, options, derive(options.seed, "nemesis"))
+        self._schedules = (
+            Schedule(self.loop, options, "nemesis", options.fault_kinds, options.fault_every_us),
+            Schedule(self.loop, options, "operator", options.database_kinds, options.database_every_us),
+        )
+        scene = Scene(self.loop, self.hosts, self.network, options, derive(options.seed, "scene"))
+        self.nemesis = Nemesis(scene, self._schedules[0])
         self.operator = Operator(
             self.hosts,
-            options,
-            derive(options.seed, "operator"),
+            self._schedules[1],
             self.trace,
             self.workload,
             self._client,
+            self.loop.problems.append,
         )
         self.phase = "boot"
         self._stopping = False
@@ -127,8 +151,10 @@ class World:
             self._drive(self._course())
         except ViolationError as error:
             violation = str(error)
+            self._stop_at(error)
         except Exception as error:  # noqa: BLE001 - whatever leaves a callback is what the simulator looks for
             violation = f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-8)}"
+            self._stop_at(error)
         finally:
             if collecting:
                 gc.enable()
@@ -137,6 +163,10 @@ class World:
         report = self._report(violation, time.perf_counter() - started)
         self.loop.bury()
         return report
+
+    def _stop_at(self, error: Exception) -> None:
+        if self._on_violation is not None:
+            self._on_violation(self, error)
 
     def _report(self, violation: str, wall_s: float) -> Report:
         counts = dict(sorted(self.trace.counts.items()))
@@ -154,7 +184,13 @@ class World:
             counts={k: n for k, n in counts.items() if not k.startswith("fault_")},
             operations=outcomes,
             trace_hash=self.trace.digest(),
+            schedule=self.schedule() if violation else (),
         )
+
+    def schedule(self) -> tuple[Fault, ...]:
+        """What nemesis and operator have done so far, in order of time."""
+        taken = [fault for schedule in self._schedules for fault in schedule.taken]
+        return tuple(sorted(taken, key=lambda fault: fault.at_us))
 
     def _drive(self, course: Coroutine[Any, Any, None]) -> None:
         """Run the course to its end, looking at every machine's invariants on the way."""
@@ -178,6 +214,13 @@ class World:
             if host.ready and host.brain is not None and host.incarnation is not None:
                 host.incarnation.context.copy().run(host.brain.validate)
 
+    def _validate_event(self, incarnation: Incarnation) -> None:
+        """One callback of a process has run: only its machine's state can have changed."""
+        for host in self.hosts:
+            if host.incarnation is incarnation and host.ready and host.brain is not None:
+                incarnation.context.copy().run(host.brain.validate)
+                return
+
     async def _course(self) -> None:
         options = self.options
         await self._boot()
@@ -194,7 +237,11 @@ class World:
         self._tasks.remove(administration)
         administration.cancel()
         await asyncio.gather(administration, return_exceptions=True)
+        await self.operator.finish()
         self._enter("heal")
+        for client in self._clients:
+            if client.manners is not None:
+                client.manners.options = ClientOptions()
         await self.nemesis.heal()
         await self._require_progress()
         self._stopping = True
@@ -204,7 +251,8 @@ class World:
         self._enter("verdict")
         await self._read_all()
         await self._until(lambda: not self._unrest(), QUIESCE_US, self._unrest)
-        problems = self.workload.check(self.history)
+        self._compare_logs()
+        problems = self.workload.check(self.history, real_time=options.real_time_holds)
         if problems:
             raise ViolationError("; ".join(problems[:3]))
 
@@ -245,16 +293,19 @@ class World:
             numbers = [n for n, c in enumerate(self._clients) if c.operations_ok <= before[n]]
             return f"no progress of clients {numbers}" if numbers else ""
 
-        await self._until(lambda: all(host.ready for host in self.hosts), PROGRESS_US, self._not_ready)
+        await self._until(lambda: not self._not_ready(), PROGRESS_US, self._not_ready)
         await self._until(lambda: not stuck(), PROGRESS_US, stuck)
 
     def _not_ready(self) -> str:
-        return f"not ready: {[host.machine for host in self.hosts if not host.ready]}"
+        missing = [host.machine for host in self.hosts if not host.ready and not host.lost]
+        return f"not ready: {missing}" if missing else ""
 
     def _unrest(self) -> str:
         """What still keeps the cluster from rest: held locks, or replicas that differ."""
         digests: dict[int, dict[tuple[int, bytes], list[int]]] = {}
         for host in self.hosts:
+            if host.lost:
+                continue
             if not host.ready or host.brain is None:
                 return f"n{host.machine} is not ready"
             pending = host.brain.pending()
@@ -269,6 +320,27 @@ class World:
                 }
                 return f"replicas of range {range_id} differ: {known}"
         return ""
+
+    def _compare_logs(self) -> None:
+        """Log matching: where two logs have an entry of one index and term, it and all before it are the same."""
+        seen: dict[int, list[tuple[int, dict[int, tuple[int, bytes]]]]] = {}
+        for host in self.hosts:
+            if host.brain is None or not host.ready:
+                continue
+            try:
+                logs = host.brain.raft_logs()
+            except TxndbError:
+                if host.suspect:
+                    continue  # it found what was done to its disk
+                raise
+            for range_id, log in logs.items():
+                for other, known in seen.setdefault(range_id, []):
+                    index = first_mismatch(log, known)
+                    if index:
+                        raise ViolationError(
+                            f"log matching: n{host.machine} and n{other} differ at index {index} of range {range_id}"
+                        )
+                seen[range_id].append((host.machine, log))
 
     def _thin(self) -> str:
         """Ranges with fewer replicas than there should be."""
@@ -300,6 +372,10 @@ class World:
             self._count,
             clients=self.options.clients,
             timeout_us=self.options.client_timeout_us,
+            manners=Manners(self.options.client, derive(self.options.seed, "manners", number))
+            if 0 <= number < self.options.clients
+            else None,
+            locking=not self.options.real_time_holds,
         )
 
     def _count(self, what: str) -> None:
@@ -318,10 +394,20 @@ class World:
 
     # --- nodes that stop themselves -------------------------------------------------------------------------------
 
+    def _on_ready(self, host: SimHost) -> None:
+        if host.damage:
+            self.loop.problems.append(f"n{host.machine} serves {host.damage}")
+
     def _on_fatal(self, host: SimHost, error: BaseException) -> None:
-        """A node ended itself: allowed for want of a quorum at start and after an injected disk error only."""
+        """A node ended itself: allowed for want of a quorum at start, after an injected disk error, when it found what
+        was done to its data, and while its clock cannot be bounded."""
+        if (host.damage or host.suspect) and isinstance(error, CorruptionError | StoreError):
+            self.trace.counts["damage_found"] += 1
+            self.network.later(RESTART_US, self._replace, host)
+            return
         from_disk = isinstance(error, OSError | DiskFullError) or isinstance(error.__cause__, OSError)
-        if (from_disk or isinstance(error, UnavailableError)) and self.phase != "boot":
+        unsure = host.clock.beyond and isinstance(error, StoreError)
+        if (from_disk or unsure or isinstance(error, UnavailableError)) and self.phase != "boot":
             self.trace.counts["self_stop"] += 1
             self.network.later(RESTART_US, self._restart, host)
         else:
@@ -329,5 +415,18 @@ class World:
             self.loop.problems.append(f"n{host.machine} stopped itself: {text}")
 
     def _restart(self, host: SimHost) -> None:
+        Scene.start(host)
+
+    def _replace(self, host: SimHost) -> None:
+        """A node found its data damaged: its machine is replaced by an empty one, or is gone for good."""
         if not host.alive:
-            host.start()
+            host.wipe()
+            host.lost = host.gone_for_good
+            Scene.start(host)
+
+
+def first_mismatch(log: dict[int, tuple[int, bytes]], other: dict[int, tuple[int, bytes]]) -> int:
+    """The index at which two logs break the log matching property; 0 if they keep it."""
+    common = sorted(log.keys() & other.keys())
+    agreed = max((index for index in common if log[index][0] == other[index][0]), default=0)
+    return next((index for index in common if index <= agreed and log[index] != other[index]), 0)

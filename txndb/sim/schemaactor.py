@@ -1,0 +1,60 @@
+"""DDL racing DML: the tables of any workload get and lose indexes and columns while it runs.
+
+Names of its own (`extra_…`) keep it apart from what the workload makes; its columns come last, have defaults, and are
+seen by nobody who names the columns he wants. What statements answer is of no interest here: that the history stays
+right although the plans and the rows change is the test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Final
+
+from txndb.errors import TxndbError
+from txndb.sim.clients import Client, ConnectionLostError, GaveUpError
+from txndb.sim.trace import Trace
+
+_COLUMNS: Final = (
+    "SELECT table_name, column_name FROM information_schema.columns "
+    "WHERE table_schema = 'public' ORDER BY table_name, ordinal_position"
+)
+
+
+class SchemaActor:
+    """Changes the schema, one statement an act."""
+
+    def __init__(self, client: Callable[[int], Client], number: int, trace: Trace) -> None:
+        self._client = client
+        self._number = number
+        self._trace = trace
+        self._acts = 0
+
+    async def act(self, rng: Random) -> None:
+        """One change, drawn from what there is."""
+        self._acts += 1
+        client = self._client(self._number + self._acts)
+        try:
+            statement = self._statement(rng, (await client.single(_COLUMNS)).rows)
+            if statement:
+                await client.single(statement, writes=True)
+                self._trace.counts[f"schema_{statement.split()[0].lower()}"] += 1
+        except (TxndbError, ConnectionLostError, GaveUpError):
+            self._trace.counts["schema_refused"] += 1
+        finally:
+            client.close()
+
+    def _statement(self, rng: Random, columns: list[tuple[str, str]]) -> str:
+        if not columns:
+            return ""
+        table, column = columns[rng.randrange(len(columns))]
+        extra = [name for of, name in columns if of == table and name.startswith("extra_")]
+        draw = rng.random()
+        index = f"extra_{table}_{column}"
+        if draw < 0.35:
+            return f"CREATE INDEX IF NOT EXISTS {index} ON {table} ({column})"
+        if draw < 0.6:
+            return f"DROP INDEX IF EXISTS {index}"
+        if draw < 0.8 or not extra:
+            return f"ALTER TABLE {table} ADD COLUMN extra_{self._acts} BIGINT DEFAULT {self._acts}"
+        return f"ALTER TABLE {table} DROP COLUMN {rng.choice(extra)}"
