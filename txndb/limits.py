@@ -79,3 +79,5 @@ ELLE_SEARCHES_MAX: Final = 64
 """Edges from which a shortest cycle of one kind is searched; that there is one is known before."""
 ELLE_PAIRS_MAX: Final = 64
 """Transactions that read a version and wrote one nobody read, for which each other such write gets its own edge."""
+LONG_FORK_PAIRS_MAX: Final = 4_000_000
+"""Pairs of reads of overlapping but different keys that are compared; beyond that the verdict is unknown."""
