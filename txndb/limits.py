@@ -75,6 +75,8 @@ PEER_QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
 # checkers
 ELLE_EXAMPLES_MAX: Final = 4
 """Anomalies of one kind that are reported, of one key or of the whole graph: the verdict needs one, a reader few."""
+ELLE_SHOWN_MAX: Final = 16
+"""Anomalies of one kind in a verdict."""
 ELLE_SEARCHES_MAX: Final = 64
 """Edges from which a shortest cycle of one kind is searched; that there is one is known before."""
 ELLE_PAIRS_MAX: Final = 64

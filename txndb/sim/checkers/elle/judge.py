@@ -23,9 +23,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from txndb.limits import ELLE_SHOWN_MAX
 from txndb.sim.checkers.elle import explain, levels, lists, registers
 from txndb.sim.checkers.elle.cycles import Cycle, search
-from txndb.sim.checkers.elle.facts import Facts
+from txndb.sim.checkers.elle.facts import Facts, Found
 from txndb.sim.checkers.elle.graph import PROCESS, REALTIME, Graph
 from txndb.sim.checkers.elle.levels import RULES_OUT
 from txndb.sim.checkers.elle.orders import process_edges, realtime_edges
@@ -132,19 +133,31 @@ def _ruled_out(cycle: Cycle) -> tuple[str, ...]:
     return RULES_OUT[cycle.kind]
 
 
+def _shown(txns: Txns, facts: Facts) -> tuple[list[Anomaly], list[str]]:
+    """The first anomalies of each kind that need no graph, and notes of how many there are."""
+    kinds: dict[str, list[Found]] = {}
+    for found in facts.found:
+        kinds.setdefault(found.kind, []).append(found)
+    anomalies = [
+        Anomaly(found.kind, found.text, tuple(txns.all[node].index for node in found.nodes))
+        for same in kinds.values()
+        for found in same[:ELLE_SHOWN_MAX]
+    ]
+    more = [f"{len(same)} of {kind}" for kind, same in kinds.items() if len(same) > ELLE_SHOWN_MAX]
+    return anomalies, more
+
+
 def _verdict(
     txns: Txns, facts: Facts, cycles: list[Cycle], dead: set[str], model: str, level: str
 ) -> Verdict:
-    anomalies = [
-        Anomaly(found.kind, found.text, tuple(txns.all[node].index for node in found.nodes))
-        for found in facts.found
-    ]
+    anomalies, more = _shown(txns, facts)
     anomalies += [explain.anomaly(cycle, txns.all) for cycle in cycles]
     holds = levels.holding(dead)
     committed = sum(1 for txn in txns.all if txn.status == "ok")
     notes = list(dict.fromkeys(facts.malformed))[:3]
     if len(set(facts.malformed)) > 3:
         notes.append(f"and {len(set(facts.malformed)) - 3} more")
+    notes += more
     if committed == 0:
         notes.append("no transaction committed: nothing to judge")
     if not txns.timed:
