@@ -101,7 +101,7 @@ def test_constants() -> None:
         ("SELECT a < b < c", 'syntax error at or near "<"', 14),
         ("SELECT 1 LIMIT 1 ORDER BY 1", 'syntax error at or near "ORDER"', 18),
         ("SELECT 1 LIMIT 1 LIMIT 2", "multiple LIMIT clauses not allowed", 18),
-        ("VALUES (1), (1, 2)", "VALUES lists must all be the same length", 17),
+        ("VALUES (1), (1, 2)", "VALUES lists must all be the same length", 14),
         ("SELECT * FROM (SELECT 1)", "subquery in FROM must have an alias", 15),
         ("SELECT 'a' 'b'", "syntax error at or near \"'b'\"", 12),
         ("UPDATE t SET", "syntax error at end of input", 13),

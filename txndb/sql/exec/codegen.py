@@ -40,6 +40,7 @@ from txndb.sql.plan.expr import (
 )
 from txndb.sql.plan.functions import source_namespace
 from txndb.sql.types.core import BOOL, RECORD
+from txndb.sql.types.records import record_class
 
 Row = tuple[Any, ...]
 Batch = Callable[[Sequence[Row], Sequence[Any], Any], list[Any]]
@@ -280,7 +281,9 @@ class Codegen:
 
     def _make_array(self, expr: MakeArray) -> str:
         items = ", ".join(self.value(i) for i in expr.items)
-        return f"({items},)" if expr.type.oid == RECORD.oid and expr.items else f"[{items}]"
+        if expr.type.oid != RECORD.oid:
+            return f"[{items}]"
+        return f"{self.bind(record_class(tuple(i.type for i in expr.items)), 'f')}([{items}])"
 
     def _subscript(self, expr: Subscript) -> str:
         return (

@@ -3,6 +3,7 @@
 Invariants:
 1. Every key whose absence is checked is read EXCLUSIVE first, in one get for all rows of the statement (rule K2).
 2. Nothing is buffered before all checks of the statement have passed; a failing statement leaves no write behind.
+   The error is that of the first row that fails, as if rows were checked and written one by one (PostgreSQL's way).
 3. An index entry is written exactly when its row is: entries of an unchanged key are rewritten only if their stored
    columns changed.
 """
@@ -10,6 +11,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -59,8 +61,26 @@ class Constraints:
             body = f"[r for r in rows if {gen.falsity(expr)}]"
             self.checks.append((name, gen.function("rows, p, ctx", body)))
 
+    def first_violation(self, rows: Rows, x: ExecContext) -> tuple[int, SqlError] | None:
+        """The first row that violates one, by its number, and its error."""
+        try:
+            self._test(rows, x)
+        except SqlError as error:
+            for i in range(len(rows) - 1):
+                try:
+                    self._test(rows[i : i + 1], x)
+                except SqlError as own:
+                    return i, own
+            return len(rows) - 1, error
+        return None
+
     def test(self, rows: Rows, x: ExecContext) -> None:
         """Raise for the first row that violates one."""
+        found = self.first_violation(rows, x)
+        if found is not None:
+            raise found[1]
+
+    def _test(self, rows: Rows, x: ExecContext) -> None:
         for position, name in self.not_null:
             for row in rows:
                 if row[position] is None:
@@ -156,15 +176,19 @@ class Insert:
 
     async def insert(self, rows: Rows, x: ExecContext) -> DmlResult:
         """Insert stored rows."""
-        self.constraints.test(rows, x)
+        bad = self.constraints.first_violation(rows, x)
+        if bad is not None:
+            rows = rows[: bad[0]]  # these come first, and may fail first
         if self.conflict is not None:
-            return await self.conflict.insert(rows, x)
+            return await self.conflict.insert(rows, x, bad[1] if bad is not None else None)
         txn = _txn(x)
         codec = self.codec
         key_of = codec.key_of
         keys = [key_of(row) for row in rows]
         entries = [[codec.entry(c, row) for c in codec.secondary] for row in rows] if codec.secondary else []
         await self._check_absent(txn, rows, keys, entries)
+        if bad is not None:
+            raise bad[1]
         encode = codec.encode
         for key, row in zip(keys, rows, strict=True):
             value = encode(row)
@@ -181,24 +205,30 @@ class Insert:
         self, txn: Txn, rows: Rows, keys: list[bytes], entries: list[list[Write]]
     ) -> None:
         """23505 for a key that exists or occurs twice; all are locked by one get."""
-        checked = list(keys) if self.codec.table.has_primary_key else []
-        count = len(checked)
-        owners: list[tuple[int, IndexCodec]] = []
+        has_primary_key = self.codec.table.has_primary_key
+        checked: list[bytes] = []
+        owners: list[tuple[int, IndexCodec]] | None = None
         if self.unique:
+            owners = []
             places = [i for i, c in enumerate(self.codec.secondary) if c.unique]
             for at, row_entries in enumerate(entries):
+                if has_primary_key:
+                    checked.append(keys[at])
+                    owners.append((at, self.codec.primary))
                 for place in places:
                     index = self.codec.secondary[place]
                     if None not in [rows[at][p] for p in index.columns]:
                         checked.append(row_entries[place][0])
                         owners.append((at, index))
+        elif has_primary_key:
+            checked = keys
         if not checked:
             return
         found = await txn.get(checked, Lock.EXCLUSIVE)
         seen: set[bytes] | None = set() if len(checked) > 1 else None
         for i, value in enumerate(found):
             if value is not None or (seen is not None and checked[i] in seen):
-                at, index = (i, self.codec.primary) if i < count else owners[i - count]
+                at, index = (i, self.codec.primary) if owners is None else owners[i]
                 raise unique_violation(self.codec, index.index, rows[at])
             if seen is not None:
                 seen.add(checked[i])
@@ -238,8 +268,8 @@ class OnConflict:
                 made.append((index, codec.entry(index, row)[0]))
         return made
 
-    async def insert(self, rows: Rows, x: ExecContext) -> DmlResult:
-        """Insert, skip or update each row."""
+    async def insert(self, rows: Rows, x: ExecContext, after: SqlError | None) -> DmlResult:
+        """Insert, skip or update each row; then raise `after`, which is the next row's error."""
         txn = _txn(x)
         codec = self.insert_of.codec
         wanted = [k for row in rows for _, k in self._keys(row, [*self.arbiters, *self.others])]
@@ -253,6 +283,8 @@ class OnConflict:
                 if done is not None:
                     touched.add(codec.key_of(done))
                     written.append(done)
+            if after is not None:
+                raise after
         except SqlError:
             txn.rollback_to(mark)
             raise
@@ -320,8 +352,7 @@ def delete_row(codec: TableCodec, txn: Txn, row: Row) -> None:
 async def replace_rows(codec: TableCodec, txn: Txn, old: Rows, new: Rows) -> None:
     """Write changed rows over old ones, keeping every index in step."""
     key_of, encode = codec.key_of, codec.encode
-    primary = codec.table.primary.columns
-    moved = [i for i in range(len(old)) if any(old[i][p] != new[i][p] for p in primary)]
+    moved = _moved(codec, old, new)
     await _check_moves(codec, txn, old, new, moved)
     moved_set = dict.fromkeys(moved)
     deletes: list[bytes] = []
@@ -346,34 +377,49 @@ async def replace_rows(codec: TableCodec, txn: Txn, old: Rows, new: Rows) -> Non
         txn.put(key, value)
 
 
-async def _check_moves(codec: TableCodec, txn: Txn, old: Rows, new: Rows, moved: list[int]) -> None:
-    """23505 if a changed unique key is taken by a row that this statement does not move away.
+def _moved(codec: TableCodec, old: Rows, new: Rows) -> list[int]:
+    """The numbers of the rows whose primary key changes."""
+    primary = codec.table.primary.columns
+    return [i for i in range(len(old)) if any(old[i][p] != new[i][p] for p in primary)]
 
-    Judged when the statement ends, as SQL has it: PostgreSQL judges row by row, and refuses what is unique in the end
-    (SET id = id + 1) in some orders of rows.
+
+async def check_moves(codec: TableCodec, txn: Txn, old: Rows, new: Rows) -> None:
+    """23505 if a changed unique key is taken."""
+    await _check_moves(codec, txn, old, new, _moved(codec, old, new))
+
+
+async def _check_moves(codec: TableCodec, txn: Txn, old: Rows, new: Rows, moved: list[int]) -> None:
+    """23505 if a changed unique key is taken when its row's turn comes.
+
+    Judged row by row, as PostgreSQL does: a key is free once the row that had it was changed, so that what is unique
+    in the end (SET id = id + 1) is refused in some orders of rows.
     """
-    wanted: list[tuple[bytes, int, IndexCodec]] = []
-    freed: set[bytes] = set()
-    for i in moved:
-        wanted.append((codec.key_of(new[i]), i, codec.primary))
-        freed.add(codec.key_of(old[i]))
-    for index in codec.secondary:
-        if not index.unique:
-            continue
-        for i, (before, after) in enumerate(zip(old, new, strict=True)):
-            if all(before[p] == after[p] for p in index.columns):
-                continue
-            freed.add(codec.entry(index, before)[0])
-            if None not in [after[p] for p in index.columns]:
-                wanted.append((codec.entry(index, after)[0], i, index))
-    if not wanted:
+    unique = [index for index in codec.secondary if index.unique]
+    moved_set = set(moved)
+    steps: list[tuple[bytes, bytes | None, int, IndexCodec]] = []
+    for i, (before, after) in enumerate(zip(old, new, strict=True)):
+        if i in moved_set:
+            steps.append((codec.key_of(before), codec.key_of(after), i, codec.primary))
+        for index in unique:
+            if any(before[p] != after[p] for p in index.columns):
+                wanted = (
+                    codec.entry(index, after)[0] if None not in [after[p] for p in index.columns] else None
+                )
+                steps.append((codec.entry(index, before)[0], wanted, i, index))
+    keys = [wanted for _, wanted, _, _ in steps if wanted is not None]
+    if not keys:
         return
-    found = await txn.get([k for k, _, _ in wanted], Lock.EXCLUSIVE)
-    seen: set[bytes] = set()
-    for (key, i, index), value in zip(wanted, found, strict=True):
-        if key in seen or (value is not None and key not in freed):
-            raise unique_violation(codec, index.index, new[i])
-        seen.add(key)
+    taken = {
+        k for k, value in zip(keys, await txn.get(keys, Lock.EXCLUSIVE), strict=True) if value is not None
+    }
+    for _, turn in groupby(steps, key=lambda step: step[2]):
+        row_steps = list(turn)
+        taken.difference_update(had for had, _, _, _ in row_steps)
+        for _, wanted, i, index in row_steps:
+            if wanted is not None:
+                if wanted in taken:
+                    raise unique_violation(codec, index.index, new[i])
+                taken.add(wanted)
 
 
 class Update:
@@ -388,7 +434,7 @@ class Update:
         cells = [gen.value(given[p]) if p in given else f"r[{p}]" for p in range(self.codec.width)]
         self.make: Batch = gen.function("rows, p, ctx", f"[({', '.join(cells)},) for r in rows]")
         self.constraints = Constraints(self.codec, plan.layout, plan.checks, builder.param_count)
-        self.returning = _Returning(plan.returning, plan.layout, builder.param_count)
+        self.returning = _Returning(plan.returning, plan.input.layout, builder.param_count)
         assigned = frozenset(given)
         keyed = {p for c in (self.codec.primary, *self.codec.secondary) for p in (*c.columns, *c.stored)}
         self.in_place = not assigned & keyed
@@ -404,7 +450,13 @@ class Update:
         if not old:
             return self.returning.result(0, [], x)
         new = await x.call(self.make, old)
-        self.constraints.test(new, x)
+        width = codec.width
+        bad = self.constraints.first_violation(new, x)
+        if bad is not None:
+            count = bad[0]
+            if not self.in_place:
+                await check_moves(codec, txn, [r[:width] for r in old[:count]], new[:count])
+            raise bad[1]
         if self.in_place:
             key_of, encode = codec.key_of, codec.encode
             for row in new:
@@ -413,8 +465,9 @@ class Update:
                     _size_check(b"", value)
                 txn.put(key_of(row), value)
         else:
-            width = codec.width
             await replace_rows(codec, txn, [r[:width] for r in old] if self.joined else old, new)
+        if self.joined and self.returning.make is not None:
+            new = [n + o[width:] for n, o in zip(new, old, strict=True)]
         return self.returning.result(len(new), new, x)
 
 
@@ -425,7 +478,7 @@ class Delete:
         self.codec = table_codec(builder.catalog, plan.table)
         self.input: Operator = builder.build(plan.input)
         self.joined = plan.input.width > self.codec.width
-        self.returning = _Returning(plan.returning, plan.layout, builder.param_count)
+        self.returning = _Returning(plan.returning, plan.input.layout, builder.param_count)
 
     async def run(self, x: ExecContext) -> DmlResult:
         """Delete all rows of the input."""

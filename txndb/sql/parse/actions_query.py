@@ -27,7 +27,7 @@ class With(NamedTuple):
 class Source(NamedTuple):
     """What INSERT inserts."""
 
-    columns: list[str]
+    columns: list[ast.Name]
     query: ast.Query | None
     overriding: Any = None
 
@@ -208,7 +208,7 @@ class QueryActions(ExprActions):
         width = len(rows[0])
         for row in rows:
             if len(row) != width:
-                where = row[min(width, len(row) - 1)].pos
+                where = row[0].pos
                 raise sql_error("42601", "VALUES lists must all be the same length", position=where)
         return ast.Values(tuple(tuple(row) for row in rows), pos=pos)
 
@@ -304,7 +304,8 @@ class QueryActions(ExprActions):
         return ast.Insert(
             table,
             alias.value if alias else None,
-            tuple(source.columns),
+            tuple(column.name for column in source.columns),
+            tuple(column.pos for column in source.columns),
             source.query,
             on_conflict,
             tuple(returning or ()),
@@ -319,11 +320,14 @@ class QueryActions(ExprActions):
     def insert_overriding(self, pos: int, overriding: str, query: ast.Query) -> Source:
         return Source([], query, overriding)
 
-    def insert_columns(self, pos: int, columns: list[str], query: ast.Query) -> Source:
+    def insert_column(self, pos: int, name: str) -> ast.Name:
+        return ast.Name((name,), pos=pos)
+
+    def insert_columns(self, pos: int, columns: list[ast.Name], query: ast.Query) -> Source:
         return Source(columns, query)
 
     def insert_columns_overriding(
-        self, pos: int, columns: list[str], overriding: str, query: ast.Query
+        self, pos: int, columns: list[ast.Name], overriding: str, query: ast.Query
     ) -> Source:
         return Source(columns, query, overriding)
 

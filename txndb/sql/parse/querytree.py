@@ -460,6 +460,7 @@ class Insert(Statement, frozen=True, eq=False):
     table: Name
     alias: str | None
     columns: tuple[str, ...]
+    column_positions: tuple[int, ...]
     source: Query | None
     on_conflict: OnConflict | None = None
     returning: tuple[Target, ...] = ()

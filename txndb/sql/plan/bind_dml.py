@@ -17,7 +17,7 @@ from txndb.sql.plan.bind_expr import ExprBinder
 from txndb.sql.plan.bind_from import bind_from, make_scan
 from txndb.sql.plan.bind_query import QueryBinder, expand_star, output_name
 from txndb.sql.plan.coerce import coerce, type_display
-from txndb.sql.plan.expr import Bound, Call, Col, Const, columns_of
+from txndb.sql.plan.expr import Bound, Call, Col, Const
 from txndb.sql.plan.logical import Filter, Join, Logical, Project, Scan, ValuesRows
 from txndb.sql.plan.scope import Scope, Statement
 from txndb.sql.types.core import INT8, UNKNOWN, SqlType, type_by_oid
@@ -137,16 +137,16 @@ class DmlBinder:
         if not node.columns:
             return visible
         found: list[ColumnDesc] = []
-        for name in node.columns:
+        for name, position in zip(node.columns, node.column_positions, strict=True):
             column = table.column(name)
-            if column is None:
+            if column is None or column.hidden:
                 raise sql_error(
                     "42703",
                     f'column "{name}" of relation "{table.name}" does not exist',
-                    position=node.table.pos,
+                    position=position,
                 )
             if column in found:
-                raise sql_error("42701", f'column "{name}" specified more than once', position=node.table.pos)
+                raise sql_error("42701", f'column "{name}" specified more than once', position=position)
             found.append(column)
         return found
 
@@ -157,14 +157,15 @@ class DmlBinder:
         query = node.source
         plain = not (query.order_by or query.limit or query.offset or query.with_)
         if isinstance(query.body, ast.Values) and plain:
-            return self._insert_values(table, query.body, targets, cols, listed=bool(node.columns))
+            return self._insert_values(table, query.body, targets, cols, node)
         plan, _ = self.queries.bind_query(query, Scope(), keep_unknown=True)
-        self._check_width(len(plan.columns), targets, node, listed=bool(node.columns))
+        places = _target_places(query, len(plan.columns))
+        self._check_width(places, targets, node)
         types = [column_type(c) for c in targets[: len(plan.columns)]]
         plan = self.queries.settle_unknown(plan, types)
         given = {
-            c.position: assign(self.st, col, c, query.pos)
-            for c, col in zip(targets, plan.columns, strict=False)
+            c.position: assign(self.st, col, c, place)
+            for c, col, place in zip(targets, plan.columns, places, strict=False)
         }
         return Project(cols, plan, self._stored(table, given))
 
@@ -174,15 +175,14 @@ class DmlBinder:
         body: ast.Values,
         targets: list[ColumnDesc],
         cols: tuple[Col, ...],
-        *,
-        listed: bool,
+        node: ast.Insert,
     ) -> Logical:
         exprs = self.queries.exprs(Scope(), "VALUES")
         rows: list[tuple[Bound, ...]] = []
         for row in body.rows:
             if len(row) != len(body.rows[0]):
                 raise sql_error("42601", "VALUES lists must all be the same length", position=row[0].pos)
-            self._check_width(len(row), targets, row[-1], listed=listed)
+            self._check_width([value.pos for value in row], targets, node)
             given: dict[int, Bound] = {}
             for column, value in zip(targets, row, strict=False):
                 if not isinstance(value, ast.Default):
@@ -194,13 +194,14 @@ class DmlBinder:
             return Project(cols, exprs.take_applies(ValuesRows((), ((),))), rows[0])
         return ValuesRows(cols, tuple(rows))
 
-    def _check_width(
-        self, width: int, targets: list[ColumnDesc], node: ast.Node, *, listed: bool = False
-    ) -> None:
-        if listed and width < len(targets):
-            raise sql_error("42601", "INSERT has more target columns than expressions", position=node.pos)
-        if width > len(targets):
-            raise sql_error("42601", "INSERT has more expressions than target columns", position=node.pos)
+    def _check_width(self, places: list[int], targets: list[ColumnDesc], node: ast.Insert) -> None:
+        """42601 unless there are as many expressions (at `places`) as columns."""
+        if node.columns and len(places) < len(targets):
+            position = node.column_positions[len(places)]
+            raise sql_error("42601", "INSERT has more target columns than expressions", position=position)
+        if len(places) > len(targets):
+            position = places[len(targets)]
+            raise sql_error("42601", "INSERT has more expressions than target columns", position=position)
 
     def _stored(self, table: TableDesc, given: dict[int, Bound]) -> tuple[Bound, ...]:
         """One expression per position: what is given, else the default."""
@@ -231,9 +232,6 @@ class DmlBinder:
         both = Scope()
         both.merge(scope)
         both.merge(self._scope(table, excluded, "excluded"))
-        for entry in both.columns:
-            if entry.table == "excluded":
-                entry.unqualified = False
         exprs = self.queries.exprs(both, "ON CONFLICT DO UPDATE")
         assignments = self._assignments(table, node.assignments, exprs)
         condition = exprs.bind_condition(node.where, "WHERE") if node.where is not None else None
@@ -288,8 +286,6 @@ class DmlBinder:
         assignments = self._assignments(table, node.assignments, exprs)
         plan = exprs.take_applies(plan)
         returning, names = self._returning(node.returning, scope)
-        if node.from_ and returning is not None:
-            self._only_target(returning, scan, node)
         return BoundDml(
             kind="UPDATE",
             table=table,
@@ -308,16 +304,9 @@ class DmlBinder:
         scan = msgspec.structs.replace(make_scan(self.st, table, alias), lock=2)
         plan, scope = self._where(scan, table, alias, node.using, node.where)
         returning, names = self._returning(node.returning, scope)
-        if node.using and returning is not None:
-            self._only_target(returning, scan, node)
         return BoundDml(
             kind="DELETE", table=table, input=plan, columns=scan.columns, returning=returning, names=names
         )
-
-    def _only_target(self, returning: tuple[Bound, ...], scan: Scan, node: ast.Node) -> None:
-        own = {c.id for c in scan.columns}
-        if any(columns_of(e).keys() - own for e in returning):
-            raise FeatureNotSupportedError("RETURNING columns of other tables", position=node.pos)
 
     def _where(
         self,
@@ -402,6 +391,16 @@ class DmlBinder:
         if exprs.applies:
             raise FeatureNotSupportedError("subqueries in RETURNING", position=targets[0].pos)
         return tuple(bound), tuple(names)
+
+
+def _target_places(query: ast.Query, width: int) -> list[int]:
+    """Where a query's output columns are written."""
+    body: object = query.body
+    while isinstance(body, ast.SetOperation | ast.Query):
+        body = body.left if isinstance(body, ast.SetOperation) else body.body
+    if isinstance(body, ast.Select) and len(body.targets) == width:
+        return [target.expr.pos for target in body.targets]
+    return [query.pos] * width
 
 
 def _pairs(node: ast.Assignment) -> list[tuple[str, ast.Expr]]:

@@ -117,8 +117,37 @@ class ExprBinder:
             self.positions.setdefault(found.id, node.pos)
         return found
 
+    def _star_value(self, node: ast.Star) -> Bound:
+        """`t.*` as one value is the row."""
+        table = node.qualifier[-1] if node.qualifier else ""
+        found = whole_row(self.st, self.scope, table)
+        if found is None:
+            raise sql_error("42P01", f'missing FROM-clause entry for table "{table}"', position=node.pos)
+        return found
+
+    def _field(self, node: ast.FieldSelect) -> Bound:
+        """`(t).a` is `t.a`; nothing else here has fields that are known by name."""
+        base = node.base
+        if isinstance(base, ast.ColumnRef) and len(base.parts) == 1 and node.field != "*":
+            try:
+                return resolve_column(
+                    self.st, self.scope, ast.ColumnRef((*base.parts, node.field), pos=base.pos)
+                )
+            except TxndbError as error:
+                if error.code != "42P01":
+                    raise
+        bound = self.bind(base)
+        if bound.type.oid == RECORD.oid:
+            raise FeatureNotSupportedError("fields of a row value are not supported", position=node.pos)
+        raise sql_error(
+            "42809",
+            f"column notation .{node.field} applied to type {type_display(bound.type)}, "
+            "which is not a composite type",
+            position=base.pos,
+        )
+
     def _param(self, node: ast.Param) -> Bound:
-        return self.st.param(node.index)
+        return self.st.param(node.index, node.pos)
 
     def _literal(self, node: ast.Literal) -> Bound:
         return fns.literal(node)
@@ -177,7 +206,12 @@ class ExprBinder:
         if isinstance(node.arg, ast.RowExpr):
             parts = tuple(IsTest(BOOL, self.bind(i), "NULL", node.negated) for i in node.arg.items)
             return And(BOOL, parts) if len(parts) > 1 else parts[0]
-        return IsTest(BOOL, self.bind(node.arg), "NULL", node.negated)
+        bound = self.bind(node.arg)
+        fields = row_fields(bound)
+        if fields:
+            tests = tuple(IsTest(BOOL, f, "NULL", node.negated) for f in fields)
+            return And(BOOL, tests) if len(tests) > 1 else tests[0]
+        return IsTest(BOOL, bound, "NULL", node.negated)
 
     def _is_distinct(self, node: ast.IsDistinct) -> Bound:
         equal = self.operator("=", self.bind(node.left), self.bind(node.right), node.pos)
@@ -231,12 +265,14 @@ class ExprBinder:
 
     # --- subqueries
 
-    def subquery(self, query: ast.Query, kind: ApplyKind, columns: int | None = 1) -> tuple[Logical, Col]:
+    def subquery(self, query: ast.Query, kind: ApplyKind, position: int = 0) -> tuple[Logical, Col]:
         """Bind a subquery and note it; the column that will hold its result."""
         inner = Scope(self.scope)
         plan, _ = self.bind_query(query, inner)
-        if columns is not None and len(plan.columns) != columns:
-            raise sql_error("42601", "subquery must return only one column", position=query.pos)
+        if kind != "exists" and len(plan.columns) != 1:
+            member = kind == "set" and len(plan.columns)
+            message = "subquery has too many columns" if member else "subquery must return only one column"
+            raise sql_error("42601", message, position=position or query.pos)
         first = plan.columns[0].type if plan.columns else INT4
         result = {"exists": BOOL, "scalar": first}.get(kind)
         if result is None:
@@ -248,13 +284,13 @@ class ExprBinder:
         return plan, col
 
     def _scalar_subquery(self, node: ast.ScalarSubquery) -> Bound:
-        return self.subquery(node.query, "scalar")[1]
+        return self.subquery(node.query, "scalar", node.pos)[1]
 
     def _exists(self, node: ast.Exists) -> Bound:
-        return self.subquery(node.query, "exists", None)[1]
+        return self.subquery(node.query, "exists")[1]
 
     def _array_subquery(self, node: ast.ArraySubquery) -> Bound:
-        return self.subquery(node.query, "array")[1]
+        return self.subquery(node.query, "array", node.pos)[1]
 
     def _in_subquery(self, node: ast.InSubquery) -> Bound:
         if isinstance(node.arg, ast.RowExpr):
@@ -264,8 +300,12 @@ class ExprBinder:
 
     def _member(self, op: str, left: ast.Expr, query: ast.Query, position: int) -> Bound:
         arg = self.bind(left)
-        plan, col = self.subquery(query, "set")
-        target = common_type([arg.type, col.type], "IN")
+        plan, col = self.subquery(query, "set", position)
+        try:
+            target = common_type([arg.type, col.type], "IN")
+        except TxndbError:
+            self.operator(op, arg, Col(col.type, -1), position)  # raises, in the operator's words
+            raise
         arg = coerce(self.st, arg, target, "i", position=position)
         if col.type.oid != target.oid:
             self._coerce_subquery(plan, target)
@@ -287,7 +327,7 @@ class ExprBinder:
         if (node.op, node.quantifier) == ("<>", "ALL"):
             return Not(BOOL, self._member("=", node.left, node.query, node.pos))
         left = self.bind(node.left)
-        _, col = self.subquery(node.query, "array")
+        _, col = self.subquery(node.query, "array", node.pos)
         return self._quantify(node.op, left, col, node.quantifier == "ALL", node.pos)
 
     def _quantified_array(self, node: ast.QuantifiedArray) -> Bound:
@@ -325,7 +365,11 @@ class ExprBinder:
                 conditions.append(self.operator("=", operand, self.bind(when.condition), when.pos))
         results = [self.bind(when.result) for when in node.whens]
         otherwise = self.bind(node.otherwise) if node.otherwise is not None else Const(UNKNOWN, None)
-        unified = unify(self.st, [otherwise, *results], "CASE", position=node.pos)
+        places = [
+            node.otherwise.pos if node.otherwise is not None else node.pos,
+            *(w.result.pos for w in node.whens),
+        ]
+        unified = unify(self.st, [otherwise, *results], "CASE", positions=places)
         return Case(unified[0].type, tuple(zip(conditions, unified[1:], strict=True)), unified[0])
 
     def _cast(self, node: ast.Cast) -> Bound:
@@ -346,12 +390,25 @@ class ExprBinder:
     def _array(self, node: ast.ArrayExpr) -> Bound:
         if not node.items:
             return MakeArray(array_of(TEXT), ())
-        items = unify(self.st, [self.bind(item) for item in node.items], "ARRAY", position=node.pos)
+        items = self._unified(node.items, "ARRAY")
         element = items[0].type
         return MakeArray(array_of(element.base) if element.category != "A" else element, tuple(items))
 
     def _row(self, node: ast.RowExpr) -> Bound:
-        return MakeArray(RECORD, tuple(self.bind_known(item) for item in node.items))
+        items: list[Bound] = []
+        for item in node.items:
+            bound = self.bind_known(item)
+            items += row_fields(bound) if isinstance(item, ast.Star) else [bound]
+        return MakeArray(RECORD, tuple(items))
+
+    def _default(self, node: ast.Default) -> Bound:
+        raise sql_error("42601", "DEFAULT is not allowed in this context", position=node.pos)
+
+    def _named_argument(self, node: ast.NamedArg) -> Bound:
+        raise FeatureNotSupportedError("named arguments are not supported", position=node.pos)
+
+    def _slice(self, node: ast.Slice) -> Bound:
+        raise FeatureNotSupportedError("array slices are not supported", position=node.pos)
 
     def _subscript(self, node: ast.Subscript) -> Bound:
         base = self.bind(node.base)
@@ -407,13 +464,23 @@ class ExprBinder:
             args = [self.bind(arg) for arg in node.args]
             condition = self.bind_condition(node.filter, "FILTER") if node.filter is not None else None
             keys = tuple(sort_item(self, key) for key in node.order_by)
+            for key, item in zip(node.order_by, keys, strict=True):
+                if node.distinct and item.expr not in args:
+                    raise sql_error(
+                        "42P10",
+                        "in an aggregate with DISTINCT, ORDER BY expressions must appear in argument list",
+                        position=key.expr.pos,
+                    )
         finally:
             self._inside_aggregate = False
         order = tuple((k.expr, k.descending, k.nulls_first) for k in keys)
         return fns.make_aggregate(self.st, node, args, condition, order)
 
+    def _unified(self, nodes: Sequence[ast.Expr], what: str) -> list[Bound]:
+        return unify(self.st, [self.bind(n) for n in nodes], what, positions=[n.pos for n in nodes])
+
     def _coalesce(self, node: ast.FunctionCall) -> Bound:
-        args = unify(self.st, [self.bind(a) for a in node.args], "COALESCE", position=node.pos)
+        args = self._unified(node.args, "COALESCE")
         return args[0] if len(args) == 1 else Coalesce(args[0].type, tuple(args))
 
     def _nullif(self, node: ast.FunctionCall) -> Bound:
@@ -426,7 +493,7 @@ class ExprBinder:
 
     def _extreme(self, node: ast.FunctionCall) -> Bound:
         name = node.name[-1]
-        args = unify(self.st, [self.bind(a) for a in node.args], name.upper(), position=node.pos)
+        args = self._unified(node.args, name.upper())
         probe = Col(args[0].type, -1)
         less = self.operator("<", probe, probe, node.pos)
         assert isinstance(less, Call)
@@ -454,7 +521,34 @@ def resolve_column(statement: Statement, scope: Scope, node: ast.ColumnRef) -> B
             return _through(statement, chain, found[0].col)
         chain.append(current)
         current = current.parent
-    raise _no_column(scope, node)
+    row = whole_row(statement, scope, node.parts[0]) if len(node.parts) == 1 else None
+    if row is None:
+        raise _no_column(scope, node)
+    return row
+
+
+def whole_row(statement: Statement, scope: Scope, table: str) -> Bound | None:
+    """A table's name used as a value: its row. Of an outer join's missing side it is NULL, where that can be told."""
+    chain: list[Scope] = []
+    current: Scope | None = scope
+    while current is not None and not current.has_table(table):
+        chain.append(current)
+        current = current.parent
+    if current is None or not table:
+        return None
+    fields = tuple(_through(statement, chain, c.col) for c in current.columns if c.table == table)
+    row = MakeArray(RECORD, fields)
+    for column, field in zip((c for c in current.columns if c.table == table), fields, strict=True):
+        if isinstance(column.col, Col) and not column.col.nullable:
+            return Case(RECORD, ((IsTest(BOOL, field, "NULL", False), Const(RECORD, None)),), row)
+    return row
+
+
+def row_fields(expr: Bound) -> tuple[Bound, ...]:
+    """The fields of a row constructor or a table's row; () of any other expression."""
+    if isinstance(expr, Case):
+        expr = expr.otherwise
+    return expr.items if isinstance(expr, MakeArray) and expr.type.oid == RECORD.oid else ()
 
 
 def _through(statement: Statement, chain: list[Scope], col: Bound) -> Bound:
@@ -469,6 +563,9 @@ def _through(statement: Statement, chain: list[Scope], col: Bound) -> Bound:
 
 
 def _no_column(scope: Scope, node: ast.ColumnRef) -> TxndbError:
+    if len(node.parts) > 4:
+        message = f"improper qualified name (too many dotted names): {'.'.join(node.parts)}"
+        return sql_error("42601", message, position=node.pos)
     if len(node.parts) > 1:
         table = node.parts[-2]
         current: Scope | None = scope
@@ -487,6 +584,11 @@ def contains_aggregate(expr: Bound) -> bool:
 
 _HANDLERS: dict[type, Callable[[ExprBinder, Any], Bound]] = {
     ast.ColumnRef: ExprBinder._column,
+    ast.Star: ExprBinder._star_value,
+    ast.FieldSelect: ExprBinder._field,
+    ast.Default: ExprBinder._default,
+    ast.NamedArg: ExprBinder._named_argument,
+    ast.Slice: ExprBinder._slice,
     ast.Param: ExprBinder._param,
     ast.Literal: ExprBinder._literal,
     ast.Unary: ExprBinder._unary,

@@ -293,6 +293,6 @@ def _using(
         entry.unqualified = entry.starred = False
     merged: Bound = b.col if kind == "RIGHT" else a.col
     if kind == "FULL":
-        pair = unify(binder.st, [a.col, b.col], "JOIN/USING", position=position)
+        pair = unify(binder.st, [a.col, b.col], "JOIN/USING", positions=[position, position])
         merged = Coalesce(pair[0].type, tuple(pair))
     return condition, ScopeColumn(name, "", merged)

@@ -97,13 +97,25 @@ class QueryBinder:
         return plan, names
 
     def _limit(self, query: ast.Query, plan: Logical, scope: Scope) -> Logical:
-        exprs = self.exprs(scope.beside(), "LIMIT")
-        limit = exprs.bind_as(query.limit, INT8, "a") if query.limit is not None else None
-        offset = exprs.bind_as(query.offset, INT8, "a") if query.offset is not None else None
-        for expr in (limit, offset):
-            if expr is not None and columns_of(expr):
-                raise FeatureNotSupportedError("a subquery in LIMIT is not supported", position=query.pos)
-        return Limit(plan.columns, plan, limit, offset)
+        bound: list[Bound | None] = []
+        for node, clause in ((query.limit, "LIMIT"), (query.offset, "OFFSET")):
+            if node is None:
+                bound.append(None)
+                continue
+            exprs = self.exprs(scope, clause)
+            expr = exprs.bind_as(node, INT8, "a")
+            for col in columns_of(expr):
+                if exprs.applies:
+                    raise FeatureNotSupportedError(
+                        f"a subquery in {clause} is not supported", position=node.pos
+                    )
+                raise sql_error(
+                    "42P10",
+                    f"argument of {clause} must not contain variables",
+                    position=exprs.positions.get(col, node.pos),
+                )
+            bound.append(expr)
+        return Limit(plan.columns, plan, *bound)
 
     def bind_values(
         self, body: ast.Values, scope: Scope, targets: list[SqlType] | None = None
@@ -119,7 +131,7 @@ class QueryBinder:
         for i in range(width):
             column = [row[i] for row in rows]
             if targets is None or len(rows) > 1 or column[0].type.oid != UNKNOWN.oid:
-                column = unify(self.st, column, "VALUES", position=body.pos)
+                column = unify(self.st, column, "VALUES", positions=[row[i].pos for row in body.rows])
             for cells, value in zip(rows, column, strict=True):
                 cells[i] = value
         names = [f"column{i + 1}" for i in range(width)]
@@ -209,7 +221,9 @@ def output_column(
     node: ast.Expr, names: list[str], columns: list[Col], clause: str = "ORDER BY"
 ) -> Col | None:
     """The output column that an ORDER BY or GROUP BY item means by position or name."""
-    if isinstance(node, ast.Literal) and node.kind == "integer":
+    if isinstance(node, ast.Literal) and node.kind != "integer":
+        raise sql_error("42601", f"non-integer constant in {clause}", position=node.pos)
+    if isinstance(node, ast.Literal):
         assert isinstance(node.value, int)
         if not 1 <= node.value <= len(names):
             raise sql_error(
@@ -440,34 +454,39 @@ def expand_star(scope: Scope, star: ast.Star) -> list[tuple[str, Bound]]:
 
 def output_name(node: ast.Expr) -> str:
     """PostgreSQL's name for an unnamed output column."""
+    return _figured_name(node)[0] or "?column?"
+
+
+def _figured_name(node: ast.Expr) -> tuple[str, bool]:
+    """A name and whether it is a good one: a cast's or a CASE's name gives way to none of those, only to good ones."""
     match node:
         case ast.ColumnRef():
-            return node.parts[-1]
+            return node.parts[-1], True
         case ast.FunctionCall():
-            return node.name[-1]
+            return node.name[-1], True
         case ast.SqlValueFunction():
-            return node.name
+            return node.name, True
         case ast.Cast():
-            inner = output_name(node.arg)
-            return node.type.name if inner == "?column?" else inner
+            inner, good = _figured_name(node.arg)
+            return (inner, True) if good else (node.type.name, False)
         case ast.Case():
-            inner = output_name(node.otherwise) if node.otherwise is not None else "?column?"
-            return "case" if inner == "?column?" else inner
+            inner, good = _figured_name(node.otherwise) if node.otherwise is not None else ("", False)
+            return (inner, True) if good else ("case", False)
         case ast.Collate():
-            return output_name(node.arg)
-        case ast.Subscript():
-            return output_name(node.base)
+            return _figured_name(node.arg)
+        case ast.Subscript() | ast.Slice():
+            return _figured_name(node.base)
         case ast.Exists():
-            return "exists"
+            return "exists", True
         case ast.ArrayExpr() | ast.ArraySubquery():
-            return "array"
+            return "array", True
         case ast.RowExpr():
-            return "row"
+            return "row", True
         case ast.FieldSelect():
-            return node.field
+            return node.field, True
         case ast.ScalarSubquery(query=ast.Query(body=ast.Select(targets=targets))) if targets:
-            return targets[0].alias or output_name(targets[0].expr)
-    return "?column?"
+            return targets[0].alias or output_name(targets[0].expr), True
+    return "", False
 
 
 __all__ = ["Aggregate", "QueryBinder", "expand_star", "fns", "output_name", "transform", "type_display"]

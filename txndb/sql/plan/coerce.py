@@ -1,20 +1,23 @@
 """Coercion of bound expressions, and type names to types.
 
-An untyped literal is read by its type's input function here; where that needs the session (time zone, catalogue
-names) it becomes a cast evaluated when the plan runs. An untyped parameter takes the first type asked of it.
+An untyped literal is read by its type's input function here, and an error has the literal's position; where reading
+needs the session (time zone, catalogue names) it becomes a cast evaluated when the plan runs. A cast of a typed
+constant that fails is left to be evaluated when it is reached, and its error has no position, as in PostgreSQL. An
+untyped parameter takes the first type asked of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from txndb.errors import sql_error
+from txndb.errors import TxndbError, sql_error
 from txndb.sql.parse import ast
-from txndb.sql.plan.expr import Bound, Call, Const, MakeArray, Param
+from txndb.sql.plan.expr import Bound, Call, Const, MakeArray, Param, Untyped
 from txndb.sql.plan.scope import Statement
 from txndb.sql.types import resolve
 from txndb.sql.types.casts import Cast, Context, cannot_cast, find_cast
-from txndb.sql.types.core import RECORD, TEXT, UNKNOWN, SqlType, array_of, element_of, lookup_type
+from txndb.sql.types.core import INTERVAL, RECORD, TEXT, UNKNOWN, SqlType, array_of, element_of, lookup_type
 
 _CONTEXTS: dict[str, Context] = {"i": "implicit", "a": "assignment", "e": "explicit"}
 
@@ -69,6 +72,9 @@ def _coerce_unknown(st: Statement, expr: Bound, target: SqlType, context: str, p
         return coerce(st, known, target, context, position=position)
     if isinstance(expr, Const) and expr.value is None:
         return Const(target, None)
+    if isinstance(expr, Untyped) and target.typmod >= 0 and target.oid != INTERVAL.oid:
+        # the modifier is applied by a second cast: its error has no position
+        return coerce(st, coerce(st, expr, target.base, context), target, context, position=position)
     return None
 
 
@@ -76,13 +82,20 @@ def apply_cast(expr: Bound, target: SqlType, cast: Cast) -> Bound:
     """A cast as a call; evaluated now when it is of a constant and needs nothing."""
     if cast.fn is None:
         return retype(expr, target)
+    fn = cast.fn
+    if isinstance(expr, Untyped):
+        fn = _located(fn, expr.position)
     if isinstance(expr, Const) and cast.needs is None and cast.volatility == "i":
-        return Const(target, None if expr.value is None else cast.fn(expr.value))
+        try:
+            return Const(target, None if expr.value is None else fn(expr.value))
+        except TxndbError:
+            if isinstance(expr, Untyped):
+                raise
     return Call(
         target,
         f"cast {expr.type.oid} {target.oid}",
         (expr,),
-        cast.fn,
+        fn,
         cast.source,
         True,
         cast.volatility,
@@ -90,6 +103,19 @@ def apply_cast(expr: Bound, target: SqlType, cast: Cast) -> Bound:
         False,
         True,
     )
+
+
+def _located(fn: Callable[..., Any], position: int) -> Callable[..., Any]:
+    """The function, whose errors have a position."""
+
+    def read(*values: Any) -> Any:
+        try:
+            return fn(*values)
+        except TxndbError as error:
+            error.position = error.position or position
+            raise
+
+    return read
 
 
 def _same(value: object) -> object:
@@ -109,17 +135,31 @@ def common_type(types: Sequence[SqlType], what: str, *, position: int = 0) -> Sq
     """The type that several expressions meet in."""
     try:
         return resolve.common_type(types, what)
-    except Exception as error:
-        if position and not getattr(error, "position", 1):
-            error.position = position  # type: ignore[attr-defined]
+    except TxndbError as error:
+        error.position = error.position or position
         raise
 
 
-def unify(st: Statement, exprs: list[Bound], what: str, *, position: int = 0) -> list[Bound]:
-    """All expressions as their common type."""
+def unify(st: Statement, exprs: list[Bound], what: str, *, positions: Sequence[int] = ()) -> list[Bound]:
+    """All expressions as their common type. `positions` are theirs: an error names the first that does not fit."""
     types = [e.type for e in exprs]
-    target = common_type(types, what, position=position) if any(t.oid != UNKNOWN.oid for t in types) else TEXT
-    return [coerce(st, e, target, "i", position=position) for e in exprs]
+    target = TEXT
+    if any(t.oid != UNKNOWN.oid for t in types):
+        try:
+            target = resolve.common_type(types, what)
+        except TxndbError as error:
+            error.position = error.position or _misfit(types, what, positions)
+            raise
+    return [coerce(st, e, target, "i") for e in exprs]
+
+
+def _misfit(types: Sequence[SqlType], what: str, positions: Sequence[int]) -> int:
+    for count, position in enumerate(positions, 1):
+        try:
+            resolve.common_type(types[:count], what)
+        except TxndbError:
+            return position
+    return 0
 
 
 def resolve_type_name(st: Statement, name: ast.TypeName) -> SqlType:
@@ -132,8 +172,7 @@ def resolve_type_name(st: Statement, name: ast.TypeName) -> SqlType:
     try:
         # ("bpchar" is the parser's name for CHAR, which has a length; "char" in quotes is the one-byte type)
         found = lookup_type(name.name, modifiers, quoted=True)
-    except Exception as error:
-        if not getattr(error, "position", 1):
-            error.position = name.pos  # type: ignore[attr-defined]
+    except TxndbError as error:
+        error.position = error.position or name.pos
         raise
     return array_of(found.base).with_typmod(found.typmod) if name.array_dims else found

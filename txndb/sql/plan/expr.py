@@ -43,6 +43,18 @@ class Const(Bound, frozen=True):
     value: Any
 
 
+class Untyped(Const, frozen=True):
+    """A quoted literal, of unknown type: read as soon as its type is known. `position` is for that error."""
+
+    position: int = 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Untyped) and other.value == self.value
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+
 class Param(Bound, frozen=True):
     """A parameter of the statement, from 0: the client's, then lifted literals; from OUTER_PARAM: outer columns."""
 

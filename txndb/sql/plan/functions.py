@@ -12,7 +12,7 @@ from txndb.errors import FeatureNotSupportedError, sql_error
 from txndb.sql import types
 from txndb.sql.parse import ast
 from txndb.sql.plan.coerce import coerce, common_type, type_display
-from txndb.sql.plan.expr import Aggregate, Bound, Call, Const, InList
+from txndb.sql.plan.expr import Aggregate, Bound, Call, Const, InList, Untyped
 from txndb.sql.plan.scope import Statement
 from txndb.sql.types.core import (
     BOOL,
@@ -49,7 +49,7 @@ def literal(node: ast.Literal) -> Bound:
         case "boolean":
             return Const(BOOL, value)
         case "string":
-            return Const(UNKNOWN, value)
+            return Untyped(UNKNOWN, value, node.pos)
         case "null":
             return Const(UNKNOWN, None)
     raise FeatureNotSupportedError("bit string literals are not supported", position=node.pos)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from txndb.errors import FeatureNotSupportedError, InternalError
+from txndb.errors import FeatureNotSupportedError, InternalError, sql_error
 from txndb.sql.catalog.descriptors import TableDesc
 from txndb.sql.parse import ast
 from txndb.sql.plan.bind_dml import BoundDml, DmlBinder
@@ -57,6 +57,9 @@ def plan_statement(st: Statement, node: ast.Statement) -> Plan:
             plan = _plan_dml(st, DmlBinder(st).delete(node))
         case _:
             raise FeatureNotSupportedError(f"{type(node).__name__} cannot be planned", position=node.pos)
+    if st.all_typed and None in st.param_types:
+        number = st.param_types.index(None) + 1
+        raise sql_error("42P18", f"could not determine data type of parameter ${number}")
     types = tuple(t if t is not None else TEXT for t in st.param_types)
     return msgspec.structs.replace(
         plan, param_types=types, outer_count=st.outer_count, session_dependent=st.context_used

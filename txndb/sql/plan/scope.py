@@ -44,6 +44,10 @@ class Statement:
         """The EvalContext for reading literals whose text depends on the session (time zone, names)."""
         self.context_used = False
         """Set when a literal's value depended on the context: such a plan holds for this session's settings only."""
+        self.absent_params = 0
+        """`$1` to this one are not given (the simple protocol has no parameters; lifted literals come after)."""
+        self.all_typed = False
+        """Whether a parameter whose type nothing determines is an error (42P18)."""
         self.outer_count = 0
         self._columns = 0
         self.ctes: list[dict[str, tuple[ast.CommonTable, int]]] = []
@@ -60,8 +64,10 @@ class Statement:
         self.outer_count += 1
         return OUTER_PARAM + self.outer_count - 1
 
-    def param(self, index: int) -> Param:
-        """The client's parameter `$index` (from 1)."""
+    def param(self, index: int, position: int = 0) -> Param:
+        """The client's parameter `$index` (from 1); 42P02 where the client gives none."""
+        if index < 1 or index <= self.absent_params:
+            raise sql_error("42P02", f"there is no parameter ${index}", position=position)
         while len(self.param_types) < index:
             self.param_types.append(None)
         return Param(self.param_types[index - 1] or UNKNOWN, index - 1)

@@ -56,6 +56,7 @@ async def _copy_from(session: SessionCore, node: ast.Copy, block: Block | None) 
             table=node.table,
             alias=None,
             columns=names,
+            column_positions=(0,) * len(names),
             source=ast.Query(body=ast.Values(rows=(row,))),
             pos=node.pos,
         )

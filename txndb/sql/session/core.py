@@ -456,6 +456,8 @@ class SessionCore:
             statement = Statement(
                 catalog, self.info, self.services.virtual, list(source.param_types), self.env
             )
+            statement.absent_params = source.absent_params
+            statement.all_typed = source.client_params
             found = Executable(catalog, plan_statement(statement, self._node(source)))
             if catalog.private:
                 plans[key] = found

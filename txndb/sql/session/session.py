@@ -82,6 +82,7 @@ class Session(SessionCore):
         source = make_source(self.services, sql, lift=False)
         source.param_types = tuple(type_by_oid(oid) if oid else None for oid in param_oids)
         source.kinds = tuple(param_oids)
+        source.client_params = True
         statements = self.services.parsed(sql)
         if not statements:
             source.empty = True

@@ -17,7 +17,18 @@ _LIFTED = {"int4": 23, "int8": 20, "numeric": 1700, "unknown": 0}
 class Source:
     """`text` is what is parsed and what plans are kept under."""
 
-    __slots__ = ("empty", "kinds", "literals", "node", "normalized", "offset", "param_types", "text")
+    __slots__ = (
+        "absent_params",
+        "client_params",
+        "empty",
+        "kinds",
+        "literals",
+        "node",
+        "normalized",
+        "offset",
+        "param_types",
+        "text",
+    )
 
     def __init__(
         self,
@@ -33,6 +44,10 @@ class Source:
         self.literals: tuple[Any, ...] = normalized.literals if normalized is not None else ()
         self.offset = offset
         self.empty = False
+        self.absent_params = 0
+        """How many parameters the text has that nobody gives: none may occur in the simple protocol."""
+        self.client_params = False
+        """Whether parameters come from a client, so that each must get a type."""
         self.kinds: tuple[Any, ...] = ()
         self.param_types: tuple[SqlType | None, ...] = ()
 
@@ -66,6 +81,7 @@ def make_source(services: SqlServices, sql: str, *, lift: bool) -> Source:
         if len(sql) <= 512:
             services.normalized.put(sql, found)
     made = Source(found.text, normalized=found if found.literals else None)
+    made.absent_params = found.first - 1
     if found.literals:
         from txndb.sql.types.core import type_by_oid
 
@@ -73,4 +89,6 @@ def make_source(services: SqlServices, sql: str, *, lift: bool) -> Source:
         given += [type_by_oid(_LIFTED[k]) if _LIFTED[k] else None for k in found.kinds]
         made.param_types = tuple(given)
         made.kinds = found.kinds
+    if made.absent_params:
+        made.kinds = ("absent", *made.kinds)
     return made

@@ -420,6 +420,7 @@ async def _prepare(
     inner = Source(f"PREPARED {source.text}", node=node.statement)
     inner.param_types = given
     inner.kinds = tuple(t.oid for t in given)
+    inner.client_params = True
     session.sql_prepared[node.name] = await session.describe(PreparedStatement(node.name, inner))
     return Result("PREPARE")
 

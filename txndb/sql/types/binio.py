@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 from txndb.errors import sql_error
 from txndb.sql.types import calendar
 from txndb.sql.types.context import DEFAULT_CONTEXT
-from txndb.sql.types.core import SqlType, element_of, find_type, format_type
+from txndb.sql.types.core import RECORD, SqlType, element_of, find_type, format_type
 from txndb.sql.types.decimals import (
     DIGITS_BEFORE_POINT_MAX,
     INFINITY,
@@ -24,6 +24,7 @@ from txndb.sql.types.decimals import (
     from_digits,
 )
 from txndb.sql.types.interval import Interval
+from txndb.sql.types.records import field_types
 from txndb.sql.types.textio import decode_utf8, parse_text_value
 from txndb.sql.types.typmods import typmod_applier
 
@@ -64,7 +65,8 @@ def encode_numeric(value: Decimal) -> bytes:
     if not value.is_finite():
         if value.is_nan():
             return _NUMERIC_HEADER.pack(0, 0, _NUMERIC_NAN, 0)
-        return _NUMERIC_HEADER.pack(0, 0, _NUMERIC_INFINITY if value > 0 else _NUMERIC_MINUS_INFINITY, 0)
+        sign_word = _NUMERIC_INFINITY if value > 0 else _NUMERIC_MINUS_INFINITY
+        return _NUMERIC_HEADER.pack(0, 0, sign_word, 0x20)  # as PostgreSQL sends it
     text = format_numeric(value)
     sign = text[0] == "-"
     whole, _, fraction = text[sign:].partition(".")
@@ -229,6 +231,8 @@ def binary_encoder(sql_type: SqlType) -> Encoder:
         return str.encode
     if sql_type.kind == "int":
         return _UINT4.pack  # oid, xid and the reg* types
+    if sql_type.oid == RECORD.oid:
+        return _encode_record
     element = element_of(sql_type)
     if element is not None:
         encode_element = binary_encoder(element)
@@ -257,6 +261,19 @@ def _base_decoder(sql_type: SqlType) -> Decoder:
     if element is not None:
         return lambda data: _decode_array(data, element)
     raise sql_error("42883", f"no binary input function available for type {format_type(sql_type.oid)}")
+
+
+def _encode_record(value: tuple[Any, ...]) -> bytes:
+    """The count of fields, then each one's type and bytes."""
+    parts = [_INT4.pack(len(value))]
+    for item, type_ in zip(value, field_types(value), strict=True):
+        parts.append(_UINT4.pack(type_.oid))
+        if item is None:
+            parts.append(b"\xff\xff\xff\xff")
+        else:
+            data = binary_encoder(type_)(item)
+            parts += (_INT4.pack(len(data)), data)
+    return b"".join(parts)
 
 
 def _encode_array(value: list[Any], element_oid: int, encode: Encoder) -> bytes:

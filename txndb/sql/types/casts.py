@@ -211,7 +211,7 @@ _TABLE: Final[dict[tuple[int, int], tuple[Context, Convert | None, str | None, s
     (30, 1028): ("implicit", None, None, None),
 }
 _TEXT_NEEDS_SESSION: Final = frozenset((1082, 1114, 1184)) | REG_OIDS
-_OUTPUT_NEEDS_SESSION: Final = frozenset((1184,)) | REG_OIDS
+_OUTPUT_NEEDS_SESSION: Final = frozenset((1184, 2249)) | REG_OIDS
 
 
 @lru_cache(maxsize=4096)

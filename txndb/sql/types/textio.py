@@ -16,7 +16,8 @@ from txndb.errors import sql_error
 from txndb.sql.types import calendar, dateparse, decimals, interval
 from txndb.sql.types.arraytext import format_array, format_record, format_vector, parse_array, parse_vector
 from txndb.sql.types.context import DEFAULT_CONTEXT, EvalContext
-from txndb.sql.types.core import NAME_BYTES_MAX, REG_OIDS, SqlType, find_type, format_type
+from txndb.sql.types.core import NAME_BYTES_MAX, RECORD, REG_OIDS, SqlType, find_type, format_type
+from txndb.sql.types.records import field_types
 from txndb.sql.types.typmods import typmod_applier
 
 Parser = Callable[[str, EvalContext], Any]
@@ -356,7 +357,6 @@ _FORMATTERS: Final[dict[int, Formatter]] = {
     1186: interval.format_interval,
     1700: decimals.format_numeric,
     2950: format_uuid,
-    2249: format_record,
     2278: lambda value: "",
 }
 
@@ -368,6 +368,8 @@ def text_formatter(sql_type: SqlType, ctx: EvalContext = DEFAULT_CONTEXT) -> For
         return found
     if sql_type.oid == 1184:
         return lambda value: calendar.format_timestamptz(value, ctx.zone)
+    if sql_type.oid == RECORD.oid:
+        return lambda value: format_record(_field_texts(value, ctx))
     if sql_type.oid in REG_OIDS:
         return _reg_formatter(sql_type, ctx)
     if sql_type.element:
@@ -377,6 +379,13 @@ def text_formatter(sql_type: SqlType, ctx: EvalContext = DEFAULT_CONTEXT) -> For
             return lambda value: format_vector(value, format_element)
         return lambda value: format_array(value, format_element)
     return str if sql_type.kind == "int" else format_identity
+
+
+def _field_texts(value: tuple[Any, ...], ctx: EvalContext) -> list[str | bool | None]:
+    return [
+        item if item is None or isinstance(item, bool) else text_formatter(type_, ctx)(item)
+        for item, type_ in zip(value, field_types(value), strict=True)
+    ]
 
 
 def _reg_formatter(sql_type: SqlType, ctx: EvalContext) -> Formatter:
