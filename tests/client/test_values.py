@@ -11,6 +11,7 @@ import pytest
 
 import txndb.client as driver
 from tests.client.conftest import Connect
+from txndb import limits
 from txndb.client.placeholders import arrange, convert
 from txndb.client.target import parse_target
 from txndb.client.values import adapt, loader
@@ -178,3 +179,21 @@ def test_text_that_utf_8_cannot_express_is_a_data_error() -> None:
         assert conn.execute("SELECT 1").fetchall() == [(1,)]
     with pytest.raises(driver.DataError):
         driver.connect(user="ro\0ot")
+
+
+def test_large_values_pass_both_ways_at_once() -> None:
+    large = "x" * 500_000
+    with driver.connect() as conn, conn.cursor() as cursor:
+        cursor.execute("CREATE TABLE large (id INT PRIMARY KEY, t TEXT)")
+        cursor.executemany("INSERT INTO large VALUES (%s, %s) RETURNING t", [(i, large) for i in range(40)])
+        assert cursor.rowcount == 40
+        assert cursor.execute("SELECT sum(length(t)) FROM large").fetchone() == (40 * len(large),)
+
+
+def test_a_statement_that_is_too_large_says_so() -> None:
+    with driver.connect() as conn:
+        with pytest.raises(driver.OperationalError) as caught:
+            conn.execute("SELECT '" + "x" * (limits.STATEMENT_BYTES_MAX + 1) + "'")
+        assert caught.value.sqlstate == "54000"
+        conn.rollback()
+        assert conn.execute("SELECT 1").fetchone() == (1,)

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import select
 import socket
 from collections import deque
@@ -21,10 +22,20 @@ from txndb.pgwire import backend, frontend
 from txndb.pgwire.framing import Malformed
 
 RECEIVE_BYTES: Final = 256 * 1024
+SEND_BYTES_WHOLE: Final = 64 * 1024
+"""Requests up to here are sent in one go: they fit the sockets' buffers, also while the server does not read."""
+
 CANCEL_TIMEOUT_S: Final = 10.0
 
 Dial = Callable[[], socket.socket]
 """Opens a new connection to the same server."""
+
+
+def _ready(sock: socket.socket, events: int, timeout_ms: int | None = None) -> int:
+    """Wait for one of the events of poll(2); those that came, 0 after the timeout. `select` knows 1,024 files only."""
+    poller = select.poll()
+    poller.register(sock, events)
+    return sum(seen for _, seen in poller.poll(timeout_ms))
 
 
 class Answer:
@@ -100,7 +111,7 @@ class Wire:
         sock = self._sock
         if sock is None or self._local:  # a server in this process does not go away unnoticed
             return sock is not None
-        if not select.select([sock], [], [], 0)[0]:
+        if not _ready(sock, select.POLLIN, 0):
             return True
         try:
             data = sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
@@ -129,10 +140,50 @@ class Wire:
         if self._sock is None:
             raise lost("the connection is closed", "08003")
         try:
-            self._sock.sendall(data)
+            if len(data) <= SEND_BYTES_WHOLE:
+                self._sock.sendall(data)
+            else:
+                self._send_and_read(self._sock, data)
         except OSError as error:
+            farewell = self._farewell()
+            raise farewell or lost(f"the connection was lost: {error.strerror or error}") from error
+        except BaseException:  # half a message may be on its way
             self._drop()
-            raise lost(f"the connection was lost: {error.strerror or error}") from error
+            raise
+
+    def _send_and_read(self, sock: socket.socket, data: bytes) -> None:
+        """Send what may exceed the sockets' buffers. Answers are read meanwhile: a server that cannot get rid of them
+        stops reading, and both would wait for ever."""
+        left = memoryview(data)
+        while left:
+            events = _ready(sock, select.POLLIN | select.POLLOUT)
+            if events & select.POLLOUT:
+                with contextlib.suppress(BlockingIOError):
+                    left = left[sock.send(left, socket.MSG_DONTWAIT) :]
+            if events & ~select.POLLOUT:
+                self._read_more(sock)
+
+    def _read_more(self, sock: socket.socket) -> None:
+        """Read what is there. The end of the connection is an error: something is left to be sent."""
+        data = sock.recv(RECEIVE_BYTES)
+        if not data:
+            raise ConnectionResetError(errno.ECONNRESET, "the server closed the connection")
+        self._pending.extend(self._parser.feed(data))
+
+    def _farewell(self) -> Error | None:
+        """Close; what the server said when it refused to read on, such as that a message is too large."""
+        with contextlib.suppress(OSError):
+            while self._sock is not None and (data := self._sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)):
+                self._pending.extend(self._parser.feed(data))
+        self._drop()
+        return next(
+            (
+                from_fields(message.fields)
+                for message in self._pending
+                if isinstance(message, backend.ErrorResponse) and message.fields.get("S") == "FATAL"
+            ),
+            None,
+        )
 
     def _receive(self) -> list[Any]:
         if self._sock is None:
