@@ -8,10 +8,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SEED ?= 1
 MINUTES ?= 10
+EXAMPLES ?= 2000
 DEMO_ARGS ?=
 PYTEST_ARGS ?= -n 2
 
-.PHONY: demo test check golden sim soak canaries bench clean venv
+.PHONY: demo test check golden sim soak canaries fuzz bench clean venv
 venv: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -43,6 +44,9 @@ soak: $(STAMP)
 
 canaries: $(STAMP)
 	$(BIN)/python -m txndb.sim.canaries
+
+fuzz: $(STAMP)
+	TXNDB_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q --timeout 3600 tests/fuzz
 
 bench: $(STAMP)
 	$(BIN)/python bench/run.py

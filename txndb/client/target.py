@@ -47,7 +47,10 @@ def parse_target(target: str | os.PathLike[str] | None) -> Target:
         raise InterfaceError(
             f"unknown kind of target {text!r}: use txndb://host:port/database or a directory"
         )
-    return Target(path=os.path.realpath(text))
+    try:
+        return Target(path=os.path.realpath(text))
+    except ValueError as error:  # a zero, or half of a surrogate pair
+        raise InterfaceError(f"{text!r} cannot be a directory: {error}") from None
 
 
 def _parse_url(rest: str, scheme: str) -> Target:

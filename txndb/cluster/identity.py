@@ -37,7 +37,7 @@ def load_identity(engine: Engine) -> Identity | None:
         return None
     try:
         return _decode_identity(value)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CorruptionError(f"the store's identity is unreadable: {error}") from error
 
 

@@ -6,11 +6,13 @@ with defaults, so that neighbouring versions understand each other.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from txndb.errors import ProtocolError
 from txndb.ids import AttemptId, NodeId, RangeId
-from txndb.raft.types import AnyMessage
+from txndb.raft.types import NATURAL, AnyMessage
 from txndb.ranges.api import Request, Response
 from txndb.ranges.descriptor import RangeDescriptor
 
@@ -18,7 +20,7 @@ from txndb.ranges.descriptor import RangeDescriptor
 class RaftEnvelope(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     """A Raft message of one range."""
 
-    range_id: RangeId
+    range_id: Annotated[RangeId, NATURAL]
     message: AnyMessage
 
 
@@ -80,7 +82,7 @@ class Members(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
 
 
 class Descriptors(msgspec.Struct, frozen=True, array_like=True, tag=8, gc=False):
-    """Range descriptors for the receiver's routing cache (range 1's in particular)."""
+    """Range descriptors for the receiver's routing cache (range 1's in particular); none: it is asked for its own."""
 
     descriptors: list[RangeDescriptor]
 
@@ -113,7 +115,7 @@ def decode_frame(payload: bytes) -> list[Item]:
     """The items of a frame; raises `ProtocolError` for bytes that are none."""
     try:
         return _decoder.decode(payload)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ProtocolError(f"not a frame of this protocol: {error}") from error
 
 

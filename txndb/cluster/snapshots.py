@@ -88,7 +88,7 @@ async def receive(
             if size > SNAPSHOT_BYTES_MAX:
                 raise LimitError(f"a snapshot of more than {SNAPSHOT_BYTES_MAX} bytes from node {sender}")
             pairs += _decode_pairs(chunk)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ProtocolError(f"not a snapshot stream from node {sender}: {error}") from error
     incoming = IncomingSnapshot(settings.descriptor, head.settings, head.applied, head.message.config, pairs)
     return head.range_id, incoming, head.message

@@ -21,8 +21,9 @@ NO_REPLICA = ReplicaId(0)
 NEVER_US = 1 << 62
 """The deadline of a machine that needs no tick."""
 
-Natural = Annotated[int, msgspec.Meta(ge=0)]
-"""A number that a peer's bytes cannot make negative."""
+NATURAL = msgspec.Meta(ge=0, le=1 << 62)
+Natural = Annotated[int, NATURAL]
+"""A number that a peer's bytes can make neither negative nor too large for the log's format."""
 
 KIND_NORMAL = 0
 """An entry of the state machine's; empty data is the no-op that opens a term, which the driver skips."""
@@ -89,7 +90,7 @@ class Config(msgspec.Struct, frozen=True, array_like=True):
         """The configuration in an entry's bytes; raises `CorruptionError` when they hold none."""
         try:
             config = _CONFIG_DECODER.decode(data)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise CorruptionError(f"not a configuration: {error}") from error
         if not config.is_well_formed():
             raise CorruptionError(f"voters do not ascend: {config.voters}")
@@ -104,8 +105,8 @@ class Config(msgspec.Struct, frozen=True, array_like=True):
 class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What every message begins with."""
 
-    to: ReplicaId
-    sender: ReplicaId
+    to: Annotated[ReplicaId, NATURAL]
+    sender: Annotated[ReplicaId, NATURAL]
     term: Natural
 
 
@@ -219,7 +220,7 @@ def decode_message(data: bytes) -> AnyMessage:
     """The message in a peer's bytes; raises `ProtocolError` when they hold none."""
     try:
         return _MESSAGE_DECODER.decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ProtocolError(f"not a Raft message: {error}") from error
 
 

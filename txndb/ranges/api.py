@@ -7,6 +7,8 @@ again: reads by their token, commits because the outcome is looked up first (rul
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from txndb.ids import AttemptId, NodeId, RangeId, ReplicaId, Timestamp
@@ -152,7 +154,7 @@ class SplitAt(msgspec.Struct, frozen=True, array_like=True, tag=13):
     """Split the range at `key` into itself and `right_id`; a no-op where a range starts there already."""
 
     key: bytes
-    right_id: RangeId
+    right_id: Annotated[RangeId, msgspec.Meta(gt=0)]
 
 
 class Describe(msgspec.Struct, frozen=True, array_like=True, tag=14):

@@ -69,7 +69,7 @@ class DataDir:
             return msgspec.json.decode((self.path / _ADDRESSES).read_bytes(), type=dict[str, str])
         except FileNotFoundError:
             return {}
-        except (msgspec.DecodeError, OSError) as e:
+        except (msgspec.DecodeError, UnicodeDecodeError, OSError) as e:
             raise StoreError(f"cannot read {self.path / _ADDRESSES}: {e}") from None
 
     def remember_addresses(self, addresses: dict[str, str]) -> None:

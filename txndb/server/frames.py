@@ -59,7 +59,7 @@ def decode_hello(frame: bytes) -> Hello:
     """The hello in a frame; `ProtocolError` when it is none."""
     try:
         return _HELLO.decode(frame)
-    except msgspec.DecodeError as e:
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
         raise ProtocolError(f"malformed peer hello: {e}") from None
 
 
@@ -67,5 +67,5 @@ def decode_welcome(frame: bytes) -> Welcome:
     """The welcome in a frame; `ProtocolError` when it is none."""
     try:
         return _WELCOME.decode(frame)
-    except msgspec.DecodeError as e:
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
         raise ProtocolError(f"malformed answer to a peer hello: {e}") from None

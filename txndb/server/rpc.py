@@ -97,7 +97,7 @@ def from_wire(data: bytes) -> TxndbError:
     """The error that `to_wire` was given, of its own class again."""
     try:
         wire = msgspec.msgpack.decode(data, type=WireError)
-    except msgspec.DecodeError as e:
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
         return InternalError(f"malformed error from a peer: {e}")
     cls = _classes().get(wire.sqlstate)
     if cls is None:
@@ -177,7 +177,7 @@ class RpcServer:
             if self.receiver is None:
                 raise UnavailableError("this node is starting and not a member yet")
             return await self.receiver.on_call(call.method, call.payload)
-        except msgspec.DecodeError as e:
+        except (msgspec.DecodeError, UnicodeDecodeError) as e:
             error: TxndbError = ProtocolError(f"malformed call: {e}")
         except TxndbError as e:
             error = e
@@ -192,7 +192,7 @@ class RpcServer:
                 raise UnavailableError(f"this is not node {head.to} of that cluster")
             answer = await self.receiver.on_snapshot(NodeId(head.sender), head.header, messages)
             reply = _ANSWER + answer
-        except (msgspec.DecodeError, StopAsyncIteration) as e:
+        except (msgspec.DecodeError, UnicodeDecodeError, StopAsyncIteration) as e:
             reply = _ERROR + to_wire(ProtocolError(f"malformed snapshot stream: {e}"))
         except TxndbError as e:
             reply = _ERROR + to_wire(e)
