@@ -9,16 +9,31 @@ from typing import Final
 from txndb.sim.workloads.api import Workload as Workload
 from txndb.sim.workloads.append import Append
 from txndb.sim.workloads.bank import Bank
+from txndb.sim.workloads.counter import Counter
 from txndb.sim.workloads.cycle import Cycle
 from txndb.sim.workloads.ddl import Ddl
+from txndb.sim.workloads.monotonic import Monotonic
+from txndb.sim.workloads.multiregister import MultiRegister
+from txndb.sim.workloads.mutex import Mutex
 from txndb.sim.workloads.register import Register
 from txndb.sim.workloads.rw import Rw
+from txndb.sim.workloads.sequential import Sequential
+from txndb.sim.workloads.sets import SetFull, SetWorkload
+from txndb.sim.workloads.uniqueids import UniqueIds
 
 MAKERS: Final[dict[str, Callable[[Random], Workload]]] = {
-    "bank": Bank,
-    "cycle": Cycle,
-    "register": Register,
-    "ddl": Ddl,
     "append": Append,
+    "bank": Bank,
+    "counter": Counter,
+    "cycle": Cycle,
+    "ddl": Ddl,
+    "monotonic": Monotonic,
+    "multi-register": MultiRegister,
+    "mutex": Mutex,
+    "register": Register,
     "rw": Rw,
+    "sequential": Sequential,
+    "set": SetWorkload,
+    "set-full": SetFull,
+    "unique-ids": UniqueIds,
 }
