@@ -9,9 +9,12 @@ from typing import Final
 from txndb.sim.workloads.api import Workload as Workload
 from txndb.sim.workloads.append import Append
 from txndb.sim.workloads.bank import Bank
+from txndb.sim.workloads.comments import Comments
 from txndb.sim.workloads.counter import Counter
 from txndb.sim.workloads.cycle import Cycle
 from txndb.sim.workloads.ddl import Ddl
+from txndb.sim.workloads.g2 import G2
+from txndb.sim.workloads.longfork import LongFork
 from txndb.sim.workloads.monotonic import Monotonic
 from txndb.sim.workloads.multiregister import MultiRegister
 from txndb.sim.workloads.mutex import Mutex
@@ -24,9 +27,12 @@ from txndb.sim.workloads.uniqueids import UniqueIds
 MAKERS: Final[dict[str, Callable[[Random], Workload]]] = {
     "append": Append,
     "bank": Bank,
+    "comments": Comments,
     "counter": Counter,
     "cycle": Cycle,
     "ddl": Ddl,
+    "g2": G2,
+    "long-fork": LongFork,
     "monotonic": Monotonic,
     "multi-register": MultiRegister,
     "mutex": Mutex,
