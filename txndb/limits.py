@@ -12,6 +12,8 @@ STATEMENT_BYTES_MAX: Final = 16 * 1024 * 1024
 PARAMETERS_MAX: Final = 65_535
 STATEMENT_DEPTH_MAX: Final = 128
 """Levels of nesting in a statement's syntax tree; a longer chain of ANDs or ORs is one level."""
+CURSOR_ROWS_MAX: Final = 1_000_000
+"""Rows a cursor keeps in memory: those to go back to, and those read ahead of a write."""
 
 # raft
 HEARTBEAT_US: Final = 100_000

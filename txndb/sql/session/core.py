@@ -45,6 +45,7 @@ from txndb.sql.plan.scope import Statement
 from txndb.sql.session.api import ColumnInfo, Notice, Result, column_infos
 from txndb.sql.session.asof import as_of_timestamp
 from txndb.sql.session.conflicts import describe_conflict
+from txndb.sql.session.cursors import Cursor, settle_all
 from txndb.sql.session.parameters import FunctionParameters
 from txndb.sql.session.services import SqlServices
 from txndb.sql.session.settings import Settings
@@ -136,6 +137,7 @@ class SessionCore:
         self.prepared: dict[str, PreparedStatement] = {}
         self.sql_prepared: dict[str, PreparedStatement] = {}
         self.portals: dict[str, Portal] = {}
+        self.cursors: dict[str, Cursor] = {}
         self.sequences = SequenceState(services.sequences)
         self.context = CatalogContext(Catalog(0, ()), info, self.sequences, services.virtual)
         self.kept_age: Age | None = None
@@ -383,11 +385,13 @@ class SessionCore:
     async def _drop_implicit(self) -> None:
         block, self.implicit = self.implicit, None
         if block is not None:
+            self.cursors.clear()
             await block.rollback()
 
     async def _commit_implicit(self) -> None:
         block, self.implicit = self.implicit, None
         if block is not None:
+            self.cursors.clear()
             try:
                 await self._commit(block)
             except BaseException:
@@ -520,10 +524,29 @@ class SessionCore:
                 # FOR UPDATE was not visible in the text's cached kind
                 return await self.autocommit(lambda b: self._query(b, source, params))
             block.write_txn(found.kind if found.kind != "SELECT" else "SELECT FOR UPDATE")
+        if self.cursors and not found.read_only:
+            await settle_all(self.cursors)
         x = self.context_of(block, catalog, found.parameters(self._values(found, source, params)))
         count, rows = await found.run(x)
         block.check_lease()
         return Result(_tag(found.kind, count), self.columns_of(found), rows)
+
+    async def open_cursor(
+        self, node: ast.DeclareCursor, source: Source, params: Sequence[object], block: Block
+    ) -> Cursor:
+        """The cursor of a DECLARE, at its start."""
+        catalog = await block.current_catalog()
+        inner = query_of_cursor(node, source)
+        found = self.executable(catalog, inner, block)
+        if found.plan.as_of is not None:
+            raise sql_error(
+                "0A000", "AS OF SYSTEM TIME is not supported in a cursor", position=found.plan.as_of.pos
+            )
+        if not found.read_only:
+            block.write_txn("DECLARE CURSOR … FOR UPDATE")
+        x = self.context_of(block, catalog, found.parameters(self._values(found, inner, params)))
+        columns = self.columns_of(found) or ()
+        return Cursor(block, found.stream(x), columns, scroll=bool(node.scroll))
 
     def columns_of(self, found: Executable) -> tuple[ColumnInfo, ...] | None:
         """The result's description, made once per plan."""
@@ -602,7 +625,9 @@ class SessionCore:
         block = self.block if self.block is not None else self.implicit
         if block is not None and block.failed:
             self._refuse_failed(source)
-        if not isinstance(node, QUERIES):
+        if isinstance(node, ast.DeclareCursor):
+            source = query_of_cursor(node, source)
+        elif not isinstance(node, QUERIES):
             made.columns = self.utilities.columns(self, node)
             made.param_types = tuple(t for t in source.param_types if t is not None)
             made.param_oids = tuple(t.oid for t in made.param_types)
@@ -615,9 +640,9 @@ class SessionCore:
                 found = await self._described_as_of(source, error)
         made.param_types = found.param_types
         made.param_oids = tuple(t.oid for t in found.param_types)
-        made.columns = self.columns_of(found)
-        source.param_types = found.param_types
-        source.kinds = made.param_oids
+        made.columns = self.columns_of(found) if source is made.source else None
+        made.source.param_types = found.param_types
+        made.source.kinds = made.param_oids
         return made
 
     async def _described_as_of(self, source: Source, error: SqlError) -> Executable:
@@ -643,6 +668,7 @@ class SessionCore:
         """Portals end with their transaction."""
         for name in list(self.portals):
             self.close_portal(name)
+        self.cursors.clear()
 
     async def sync(self) -> None:
         """The end of an extended batch: commits its implicit transaction."""
@@ -650,6 +676,16 @@ class SessionCore:
             await self._guard(self._commit_implicit())
         if self.block is None:
             self.end_portals()
+
+
+def query_of_cursor(node: ast.DeclareCursor, source: Source) -> Source:
+    """The query of a DECLARE as a source of its own."""
+    inner = Source(f"CURSOR {source.text}", node=node.query, offset=source.offset)
+    inner.param_types = source.param_types
+    inner.kinds = source.kinds
+    inner.client_params = source.client_params
+    inner.absent_params = source.absent_params
+    return inner
 
 
 def _tag(kind: str, count: int) -> str:

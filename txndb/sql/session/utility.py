@@ -12,6 +12,7 @@ from txndb.sql.exec.ddl_run import run_ddl
 from txndb.sql.parse import ast
 from txndb.sql.plan.coerce import resolve_type_name
 from txndb.sql.plan.explain import explain
+from txndb.sql.session import cursors
 from txndb.sql.session.api import ColumnInfo, Result
 from txndb.sql.session.asof import as_of_timestamp
 from txndb.sql.session.copy import start_copy
@@ -44,6 +45,8 @@ class UtilityStatements:
         handler = _HANDLERS.get(type(node))
         if handler is None:
             raise FeatureNotSupportedError(f"{words_of(node)} is not supported yet", position=node.pos)
+        if session.cursors and isinstance(node, _WRITING):
+            await cursors.settle_all(session.cursors)
         return await handler(session, node, source, params, block)
 
     def columns(self, session: SessionCore, node: ast.Statement) -> tuple[ColumnInfo, ...] | None:
@@ -63,8 +66,8 @@ class UtilityStatements:
                 found = session.sql_prepared.get(node.name) or session.prepared.get(node.name)
                 return found.columns if found is not None else None
             case ast.FetchCursor():
-                portal = session.portals.get(node.name)
-                return portal.columns if portal is not None else None
+                cursor = session.cursors.get(node.name)
+                return cursor.columns if cursor is not None and not node.move else None
         return None
 
 
@@ -179,7 +182,9 @@ async def _savepoint(
 async def _release(
     session: SessionCore, node: ast.Release, _s: Source, _p: Any, block: Block | None
 ) -> Result:
-    _in_block(block, session, "RELEASE SAVEPOINT").release_savepoint(node.name)
+    found = _in_block(block, session, "RELEASE SAVEPOINT")
+    found.release_savepoint(node.name)
+    cursors.keep_released(session.cursors, len(found.savepoints))
     return Result("RELEASE")
 
 
@@ -189,6 +194,7 @@ async def _rollback_to(
     found = _in_block(block, session, "ROLLBACK TO SAVEPOINT")
     session.settings.values = dict(found.rollback_to(node.name))
     session.settings_changed()
+    await cursors.drop_after(session.cursors, len(found.savepoints) - 1)
     return Result("ROLLBACK")
 
 
@@ -452,6 +458,35 @@ async def _deallocate(session: SessionCore, node: ast.Deallocate, _s: Source, _p
     return Result("DEALLOCATE")
 
 
+# --- cursors
+
+
+async def _declare(
+    session: SessionCore, node: ast.DeclareCursor, source: Source, params: Any, block: Block | None
+) -> Result:
+    cursors.must_be_supported(node)
+    if block is None:
+        raise sql_error("25P01", "DECLARE CURSOR can only be used in transaction blocks")
+    made = await session.open_cursor(node, source, params, block)
+    if node.name in session.cursors or node.name in session.portals:
+        raise sql_error("42P03", f'cursor "{node.name}" already exists')
+    session.cursors[node.name] = made
+    return Result("DECLARE CURSOR")
+
+
+async def _fetch(session: SessionCore, node: ast.FetchCursor, _s: Source, _p: Any, _b: Any) -> Result:
+    return await cursors.run_fetch(session.cursors, node)
+
+
+async def _close(session: SessionCore, node: ast.CloseCursor, _s: Source, _p: Any, _b: Any) -> Result:
+    if node.name is not None:
+        await cursors.close(session.cursors, node.name)
+        return Result("CLOSE CURSOR")
+    for name in list(session.cursors):
+        await cursors.close(session.cursors, name)
+    return Result("CLOSE CURSOR ALL")
+
+
 async def _discard(
     session: SessionCore, node: ast.Discard, _s: Source, _p: Any, block: Block | None
 ) -> Result:
@@ -501,4 +536,9 @@ _HANDLERS: dict[type, Handler] = {
     ast.Deallocate: _deallocate,
     ast.Discard: _discard,
     ast.Copy: _copy,
+    ast.DeclareCursor: _declare,
+    ast.FetchCursor: _fetch,
+    ast.CloseCursor: _close,
 }
+_WRITING = (ast.CreateTable, ast.CreateIndex, ast.Drop, ast.Truncate, ast.AlterTable, ast.Copy)
+"""What may write in the open transaction: its cursors show it as it was."""
