@@ -110,12 +110,23 @@ class UnavailableError(TxndbError, sqlstate="57P03", retryable=True):
     """No quorum or leaseholder was found within the statement's bound; the transaction did not commit."""
 
 
+class LockTimeoutError(UnavailableError, sqlstate="55P03", retryable=False):
+    """A wait for a lock, or for users of the old catalogue, was longer than `lock_timeout` or the node's bound."""
+
+    def __init__(self, message: str = "canceling statement due to lock timeout", *, detail: str = "") -> None:
+        super().__init__(message, detail=detail)
+
+
 class OutcomeUnknownError(TxndbError, sqlstate="08007"):
     """The gateway could not learn a sent commit's outcome within its bound (no quorum): committed or aborted."""
 
 
 class QueryCanceledError(TxndbError, sqlstate="57014"):
     """The statement was cancelled by request or by its timeout."""
+
+
+class SessionTimeoutError(SqlError):
+    """A timeout that ends the whole session; its transaction is rolled back."""
 
 
 class ShutdownError(TxndbError, sqlstate="57P01"):

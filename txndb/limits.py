@@ -1,13 +1,21 @@
-"""Every bound in the system, with its unit in its name. One place for each fact; layers take their bounds from here."""
+"""Every bound in the system, with its unit in its name. One place for each fact; layers take their bounds from here.
+
+Those that an operator may set for one node are gathered in `NodeLimits`; what a bound that is exceeded is answered with
+stands in `docs/operating.md`.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 # keys and values
 KEY_BYTES_MAX: Final = 16 * 1024
 ROW_BYTES_MAX: Final = 8 * 1024 * 1024
 TRANSACTION_BYTES_MAX: Final = 64 * 1024 * 1024
+TRANSACTION_LOCKS_MAX: Final = 1_000_000
+"""Keys and spans one transaction holds locks on: the gateway and the leaseholders remember each."""
 STATEMENT_BYTES_MAX: Final = 16 * 1024 * 1024
 PARAMETERS_MAX: Final = 65_535
 STATEMENT_DEPTH_MAX: Final = 128
@@ -45,6 +53,10 @@ LOG_REWRITE_BYTES_MAX: Final = 1024 * 1024
 RANGE_BYTES_SPLIT: Final = 64 * 1024 * 1024
 REPLICATION_FACTOR: Final = 3
 LOCK_WAITERS_MAX: Final = 10_000
+LOCK_WAIT_US: Final = 60_000_000
+"""A request waits this long for a lock, unless the node's options or the session's `lock_timeout` say otherwise."""
+PARKED_US: Final = 10_000_000
+"""A request parked for another reason than a lock goes back to its gateway after this long: that one's bound counts."""
 REQUEST_BYTES_MAX: Final = 64 * 1024 * 1024
 SCAN_PAGE_ROWS_MAX: Final = 4096
 GET_KEYS_MAX: Final = 1024
@@ -70,6 +82,11 @@ CATALOG_LEASE_US: Final = 12_000_000
 
 # connections
 CONNECTIONS_MAX: Final = 1000
+STARTUP_US: Final = 60_000_000
+"""From accepting a connection until its start-up is over."""
+UNREAD_US: Final = 300_000_000
+"""A client that leaves its answer unread for this long is given up, with its session and locks."""
+PREPARED_STATEMENTS_MAX: Final = 10_000
 MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
 FRAME_BYTES_MAX: Final = 64 * 1024 * 1024
 PEER_QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -85,3 +102,28 @@ ELLE_PAIRS_MAX: Final = 64
 """Transactions that read a version and wrote one nobody read, for which each other such write gets its own edge."""
 LONG_FORK_PAIRS_MAX: Final = 4_000_000
 """Pairs of reads of overlapping but different keys that are compared; beyond that the verdict is unknown."""
+
+
+class NodeLimits(msgspec.Struct, frozen=True):
+    """The bounds of one node (`txndb start --limit NAME=VALUE`). None may be above what the protocol or a constant that
+    other parts rely on allows: `CEILINGS`."""
+
+    connections: int = CONNECTIONS_MAX
+    startup_us: int = STARTUP_US
+    unread_us: int = UNREAD_US
+    message_bytes: int = MESSAGE_BYTES_MAX
+    statement_bytes: int = STATEMENT_BYTES_MAX
+    parameters: int = PARAMETERS_MAX
+    prepared_statements: int = PREPARED_STATEMENTS_MAX
+    transaction_bytes: int = TRANSACTION_BYTES_MAX
+    transaction_locks: int = TRANSACTION_LOCKS_MAX
+    lock_wait_us: int = LOCK_WAIT_US
+    """0: no bound."""
+
+
+CEILINGS: Final = {
+    "message_bytes": MESSAGE_BYTES_MAX,
+    "statement_bytes": STATEMENT_BYTES_MAX,
+    "parameters": PARAMETERS_MAX,
+    "transaction_bytes": TRANSACTION_BYTES_MAX,
+}

@@ -39,6 +39,9 @@ class CopyIn:
         self._table = table
         self._data = b""
 
+    def bound(self) -> tuple[float, TxndbError] | None:
+        return None
+
     async def write(self, chunk: bytes) -> None:
         self._data += chunk
         if b"bad" in chunk:
@@ -197,6 +200,9 @@ class FakeSession:
         self.failures.append(error)
         if self.status == "T":
             self.status = "E"
+
+    def idle_bound(self) -> tuple[float, TxndbError] | None:
+        return None
 
     def cancel(self) -> None:
         if self._hang is not None and not self._hang.done():

@@ -15,6 +15,7 @@ import pytest
 
 from tests.pgwire.serving import BOUND_S, Serving, serving
 from txndb.errors import RetryError
+from txndb.limits import NodeLimits
 from txndb.pgwire import backend, frontend
 from txndb.pgwire.backend import CommandComplete, DataRow, Done, ErrorResponse, ReadyForQuery
 from txndb.pgwire.framing import Malformed
@@ -227,7 +228,7 @@ def test_unknown_roles_and_databases_are_refused(
 
 
 def test_one_connection_too_many_is_53300_and_a_place_is_given_back() -> None:
-    with serving(connections_max=1) as server:
+    with serving(limits=NodeLimits(connections=1)) as server:
         with Raw(server.port), Raw(server.port, start=False) as second:
             second.send(frontend.startup({"user": "root", "database": "defaultdb"}))
             assert codes(second.until_ready()) == ["53300"]

@@ -5,7 +5,8 @@ end of that microsecond" and `+n` for a logical part. A scripted transaction NAM
 it got with each span, and age=N.
 
     range [E=US]                           begin: range 1, led in term 6, the no-op applied
-    get NAME KEY… [x] [token=none]         lock (exclusively) and read;  scan NAME FROM TO [x] [limit=N] [reverse=1]
+    get NAME KEY… [x] [token=none] [wait=US]    lock (exclusively) and read, waiting for at most so long
+    scan NAME FROM TO [x] [limit=N] [reverse=1] [wait=US]
     snapget AT KEY…                        snapshot reads; snapscan AT FROM TO
     onephase NAME k=v|k=- … [at=N] [before=N] [after=N] [reads=no]      candidate 0, unless at=
     prepare NAME anchor=K k=v …            validate NAME at=N [K|A..B …]      default: everything read
@@ -279,14 +280,16 @@ class RangeScript:
         name, txn, token = self._txn(command)
         mode = 2 if command.args[-1] == "x" else 1
         keys = [key.encode() for key in command.args[1:] if key != "x"]
-        self._send(api.Get(txn, token, keys, mode), name, [(key, None) for key in keys])
+        wait_us = int(command.options.get("wait", "0"))
+        self._send(api.Get(txn, token, keys, mode, True, wait_us), name, [(key, None) for key in keys])
 
     def _do_scan(self, command: Command) -> None:
         name, txn, token = self._txn(command)
         start, end = (word.encode() for word in command.args[1:3])
         mode = 2 if "x" in command.args[3:] else 1
         limit, reverse = int(command.options.get("limit", "0")), "reverse" in command.options
-        request = api.Scan(txn, token, start, end, mode, limit, reverse, b"")
+        wait_us = int(command.options.get("wait", "0"))
+        request = api.Scan(txn, token, start, end, mode, limit, reverse, b"", wait_us)
         self._send(request, name, [(start, end)])
 
     def _do_snapget(self, command: Command) -> None:

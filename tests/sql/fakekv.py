@@ -13,6 +13,7 @@ from sortedcontainers import SortedDict
 
 from txndb.errors import RetryError
 from txndb.ids import Timestamp, make_timestamp
+from txndb.limits import NodeLimits
 from txndb.txn.api import KeyValue, Lock, Predicate
 
 BATCH = 256
@@ -26,6 +27,7 @@ class FakeKV:
         self.canaries: frozenset[str] = frozenset()
         self.data: SortedDict[bytes, list[tuple[int, bytes | None]]] = SortedDict()
         self.compile_program = compile_program
+        self.limits = NodeLimits()
         self.now_us = START_US
         self.ids = 0
         self.commits = 0
@@ -133,6 +135,8 @@ class FakeTxn:
         self.spans_read: list[tuple[bytes, bytes]] = []
         self.locked: dict[bytes, Lock] = {}
         self.done = False
+        self.sealed = False
+        self.lock_wait_us = 0
         self.not_after: int | None = None
 
     @property

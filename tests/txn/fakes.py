@@ -14,6 +14,7 @@ from typing import Any
 from txndb.clock import Clock
 from txndb.errors import UnavailableError
 from txndb.ids import NodeId, RangeId, Timestamp, make_timestamp
+from txndb.limits import NodeLimits
 from txndb.ranges import api
 from txndb.ranges.descriptor import RangeDescriptor, make_replica_id
 from txndb.txn.api import ProgramCompiler
@@ -161,6 +162,7 @@ class FakeGateway:
     def __init__(self, *ranges: RangeDescriptor) -> None:
         self.node = NodeId(1)
         self.canaries: frozenset[str] = frozenset()
+        self.limits = NodeLimits(lock_wait_us=0)
         self.incarnation = 1
         self.time = HandClock()
         self.clock = Clock(self.time)

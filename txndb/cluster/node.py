@@ -74,6 +74,7 @@ class Node:
         self.body = body
         self.options = options
         self.canaries = options.canaries
+        self.limits = options.limits
         self.node = NodeId(0)
         self.incarnation = 0
         self.cluster_id = b""

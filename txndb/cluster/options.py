@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from txndb.limits import CATALOG_LEASE_US, GC_EVERY_US, GC_TTL_US, OUTCOME_TTL_US
+from txndb.limits import CATALOG_LEASE_US, GC_EVERY_US, GC_TTL_US, OUTCOME_TTL_US, NodeLimits
 
 
 class NodeOptions(msgspec.Struct, frozen=True):
@@ -17,4 +17,7 @@ class NodeOptions(msgspec.Struct, frozen=True):
     gc_ttl_us: int = GC_TTL_US
     outcome_ttl_us: int = OUTCOME_TTL_US
     catalog_lease_us: int = CATALOG_LEASE_US
+    limits: NodeLimits = NodeLimits()
+    settings: dict[str, str] = {}
+    """What session parameters are here where the client does not say."""
     canaries: frozenset[str] = frozenset()

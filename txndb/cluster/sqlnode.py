@@ -38,6 +38,7 @@ class SqlNode:
             random_bytes=lambda count: bytes(rand.randrange(256) for _ in range(count)),
             admin=self,
             virtual=system_schemas(),
+            settings=node.options.settings,
         )
 
     async def start(self) -> None:

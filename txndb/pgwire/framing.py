@@ -7,7 +7,8 @@ Invariants:
 1. What is kept between two calls of `feed` is less than one message, and no message is longer than its bound: memory
    is bounded by the bounds in `txndb.limits` whatever the peer sends.
 2. A body that cannot be read is one `Malformed` message in its place in the stream (`fatal` False): the stream itself
-   is still in step. A length or type that cannot be right loses the step: one fatal `Malformed`, then nothing more.
+   is still in step. So is one that is longer than its bound, once the peer is known: its bytes are dropped as they
+   come. A length or type that cannot be right loses the step: one fatal `Malformed`, then nothing more.
 3. `feed` never raises for a peer's bytes.
 
 It does not know what messages mean, and reads no socket: `server.pg` and `client.connection` drive it.
@@ -32,6 +33,8 @@ pack_i16 = struct.Struct("!h").pack
 pack_header: Final = struct.Struct("!cI").pack
 
 HEADER_BYTES: Final = 5
+DROP_BYTES_MAX: Final = 0x3FFFFFFF
+"""PostgreSQL's own bound on a message: beyond it the length is not one."""
 
 M = TypeVar("M")
 Decoder = Callable[[bytes, int, int], M]
@@ -82,7 +85,7 @@ def unreadable(kind: int, error: Exception) -> TxndbError:
 class Framer(Generic[M]):
     """Cuts a stream and decodes each body by its type. `bounds` gives the largest length field per type."""
 
-    __slots__ = ("_bounds", "_buffer", "_dead", "_decoders", "_need")
+    __slots__ = ("_bounds", "_buffer", "_dead", "_decoders", "_drop_max", "_dropping", "_need")
 
     def __init__(self, decoders: dict[int, Decoder[M]], bounds: dict[int, int]) -> None:
         self._decoders = decoders
@@ -90,6 +93,13 @@ class Framer(Generic[M]):
         self._buffer = bytearray()
         self._need = HEADER_BYTES
         self._dead = False
+        self._drop_max = 0
+        self._dropping = 0
+
+    def widen(self, bounds: dict[int, int]) -> None:
+        """The peer is known: other bounds hold, and a message beyond its bound ends the message, not the stream."""
+        self._bounds = bounds
+        self._drop_max = DROP_BYTES_MAX
 
     @property
     def buffered_bytes(self) -> int:
@@ -99,6 +109,10 @@ class Framer(Generic[M]):
     def feed(self, data: bytes) -> list[M | Malformed]:
         """The messages completed by `data`, in order."""
         buffer = self._buffer
+        if self._dropping:
+            dropped = min(self._dropping, len(data))
+            self._dropping -= dropped
+            data = data[dropped:]
         if buffer:
             buffer += data
             if len(buffer) < self._need:
@@ -115,10 +129,14 @@ class Framer(Generic[M]):
         while end - at >= HEADER_BYTES:
             kind = data[at]
             length = unpack_u32(data, at + 1)[0]
+            stop = at + 1 + length
             if not 4 <= length <= bounds.get(kind, 0):
                 out.append(self._out_of_step(kind, length))
-                return out
-            stop = at + 1 + length
+                if self._dead:
+                    return out
+                self._dropping = max(stop - end, 0)
+                at = min(stop, end)
+                continue
             if stop > end:
                 self._need = 1 + length
                 break
@@ -132,10 +150,14 @@ class Framer(Generic[M]):
         return out
 
     def _out_of_step(self, kind: int, length: int) -> Malformed:
+        bound = self._bounds.get(kind, 0)
+        if bound > 4 and 4 <= length <= self._drop_max:
+            text = f"message of type {chr(kind)!r} has {length} bytes, more than the {bound} allowed"
+            return Malformed(sql_error("54000", text), False, chr(kind))
         self._dead = True
-        if kind not in self._bounds:
+        if not bound:
             return Malformed(ProtocolError(f"invalid message type {kind}"), True)
         if length < 4:
             return Malformed(ProtocolError("invalid message length"), True)
-        text = f"message of type {chr(kind)!r} has {length} bytes, more than the {self._bounds[kind]} allowed"
+        text = f"message of type {chr(kind)!r} has {length} bytes, more than the {bound} allowed"
         return Malformed(sql_error("54000", text), True)

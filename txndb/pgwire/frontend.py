@@ -6,8 +6,8 @@ named after the messages give bytes. Parameter values stay bytes: what they mean
 Invariants:
 1. The first message has no type byte and at most `STARTUP_BYTES_MAX` bytes; SSLRequest and GSSENCRequest are answered
    and followed by another first message; the parser goes on to typed messages after `Startup` alone.
-2. Statements are bounded by STATEMENT_BYTES_MAX, other messages by MESSAGE_BYTES_MAX, messages of fixed size by that
-   size (`framing` invariant 1). Before `trusted()` was called no message may exceed UNTRUSTED_BYTES_MAX.
+2. Statements are bounded by `statement_bytes`, other messages by `message_bytes`, messages of fixed size by that size
+   (`framing` invariant 1). Before `trusted()` was called no message may exceed UNTRUSTED_BYTES_MAX.
 3. Counts in a body are never trusted for an allocation: each counted item must be there.
 """
 
@@ -267,9 +267,6 @@ def _copy_fail(data: bytes, at: int, stop: int) -> FrontendMessage:
     return CopyFail(reason)
 
 
-_MESSAGE: Final = limits.MESSAGE_BYTES_MAX
-_STATEMENT: Final = limits.STATEMENT_BYTES_MAX
-
 _DECODERS: Final[dict[int, Decoder[FrontendMessage]]] = {
     ord("Q"): _query,
     ord("P"): _parse,
@@ -287,32 +284,27 @@ _DECODERS: Final[dict[int, Decoder[FrontendMessage]]] = {
     ord("p"): lambda data, at, stop: Password(data[at:stop]),
 }
 
-_BOUNDS: Final[dict[int, int]] = {
-    ord("Q"): _STATEMENT,
-    ord("P"): _STATEMENT,
-    ord("B"): _MESSAGE,
-    ord("D"): UNTRUSTED_BYTES_MAX,
-    ord("E"): UNTRUSTED_BYTES_MAX,
-    ord("C"): UNTRUSTED_BYTES_MAX,
-    ord("S"): 4,
-    ord("H"): 4,
-    ord("d"): _MESSAGE,
-    ord("c"): 4,
-    ord("f"): UNTRUSTED_BYTES_MAX,
-    ord("F"): UNTRUSTED_BYTES_MAX,
-    ord("X"): 4,
-    ord("p"): UNTRUSTED_BYTES_MAX,
-}
+_SMALL: Final = dict.fromkeys(map(ord, "DECfFp"), UNTRUSTED_BYTES_MAX)
+_EMPTY: Final = dict.fromkeys(map(ord, "SHcX"), 4)
 
+
+def _bounds(message_bytes: int, statement_bytes: int) -> dict[int, int]:
+    """The largest length field per type; a statement's message holds its name and terminators as well."""
+    statements = dict.fromkeys(map(ord, "QP"), min(statement_bytes, message_bytes))
+    return {**statements, **dict.fromkeys(map(ord, "Bd"), message_bytes), **_SMALL, **_EMPTY}
+
+
+_BOUNDS: Final = _bounds(limits.MESSAGE_BYTES_MAX, limits.STATEMENT_BYTES_MAX)
 _UNTRUSTED_BOUNDS: Final = {kind: min(bound, UNTRUSTED_BYTES_MAX) for kind, bound in _BOUNDS.items()}
 
 
 class FrontendParser:
     """The server's reader of one connection. Starts at the untyped first message."""
 
-    __slots__ = ("_dead", "_first", "_framer", "_started")
+    __slots__ = ("_bounds", "_dead", "_first", "_framer", "_started")
 
-    def __init__(self) -> None:
+    def __init__(self, bounds: limits.NodeLimits | None = None) -> None:
+        self._bounds = _BOUNDS if bounds is None else _bounds(bounds.message_bytes, bounds.statement_bytes)
         self._first = bytearray()
         self._started = False
         self._dead = False
@@ -320,7 +312,7 @@ class FrontendParser:
 
     def trusted(self) -> None:
         """The peer was authenticated: from now on full-size messages are allowed."""
-        self._framer._bounds = _BOUNDS
+        self._framer.widen(self._bounds)
 
     @property
     def buffered_bytes(self) -> int:

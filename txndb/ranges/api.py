@@ -44,6 +44,8 @@ class Get(msgspec.Struct, frozen=True, array_like=True, tag=1):
     keys: list[bytes]
     mode: int
     want_values: bool = True
+    wait_us: int = 0
+    """Longest wait for the locks; 0: no bound."""
 
 
 class Scan(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -57,6 +59,7 @@ class Scan(msgspec.Struct, frozen=True, array_like=True, tag=2):
     limit: int
     reverse: bool
     program: bytes
+    wait_us: int = 0
 
 
 class SnapshotGet(msgspec.Struct, frozen=True, array_like=True, tag=3):

@@ -91,7 +91,7 @@ class Commits(Reads):
             if proposal is not None and isinstance(proposal.command, kind):  # C2: the same is in flight
                 proposal.handles.append(handle)
             else:
-                self._until_finished.setdefault(entry.attempt, []).append((handle, request))
+                self._until_end_of(entry.attempt, handle, request)
             return None
         if not self._covered(entry, request.locks, request.writes):
             return api.Wounded("its locks do not cover what it commits", request.anchor)
@@ -207,7 +207,7 @@ class Commits(Reads):
         if attempt not in self.state.prepares:
             return api.Wounded("its prepare record at the anchor is gone", request.anchor)
         if attempt in self._by_attempt:
-            self._until_finished.setdefault(attempt, []).append((handle, request))
+            self._until_end_of(attempt, handle, request)
             return None
         wait_us = self.clock.wait_us_until_allowed(request.at)
         if wait_us > 0 and "T2" not in self._canaries:
@@ -234,12 +234,12 @@ class Commits(Reads):
         attempt = request.attempt
         proposal = self._by_attempt.get(attempt)
         if proposal is not None:
-            self._until_finished.setdefault(attempt, []).append((handle, request))
+            self._until_end_of(attempt, handle, request)
             return None
         entry = self.locks.entries.get(attempt)
         if attempt not in self.state.prepares:
             if entry is not None and entry.state is EntryState.COMMITTING:
-                self._until_finished.setdefault(attempt, []).append((handle, request))
+                self._until_end_of(attempt, handle, request)
                 return None
             if entry is not None and entry.state is EntryState.ACTIVE and not request.at:
                 self._end_entry(entry)
@@ -256,7 +256,7 @@ class Commits(Reads):
         if known is not True:
             return known or None
         if request.attempt in self._by_attempt:
-            self._until_finished.setdefault(request.attempt, []).append((handle, request))
+            self._until_end_of(request.attempt, handle, request)
             return None
         if self.state.too_old(request.attempt):
             return api.Outcome(api.UNKNOWN_TOO_OLD, Timestamp(0), [])  # M6
@@ -269,7 +269,7 @@ class Commits(Reads):
         if moved is not None:
             return moved
         if request.attempt in self._by_attempt:
-            self._until_finished.setdefault(request.attempt, []).append((handle, request))
+            self._until_end_of(request.attempt, handle, request)
             return None
         record = self.state.outcome(request.attempt, request.anchor)
         if record is None or not record.participants:

@@ -90,7 +90,7 @@ class Leaseholder(Commits):
             if "L1" in self._canaries:
                 self.read_ts = Timestamp(0)
         self.serving = True
-        self._redispatch(self._take(self._until_serving))
+        self._serve_parked()
         return True
 
     def _adopt_record(self, record: Prepared) -> None:
@@ -138,9 +138,9 @@ class Leaseholder(Commits):
         self._until_finished, self._proposals, self._by_attempt = {}, {}, {}
 
     def _parked(self) -> list[Parked]:
-        found = self._until_serving + self._until_split + [parked for _, _, parked in self._delayed]
-        for waiting in self._until_finished.values():
-            found += waiting
+        found = self._until_split + [parked for _, _, parked in self._delayed]
+        for waiting in (self._until_serving, *self._until_finished.values()):
+            found += [parked for _, parked in waiting]
         return found
 
     # -- requests ------------------------------------------------------------------------------------------

@@ -94,13 +94,15 @@ class LockEntry:
 class Waiter:
     """A parked request: what it wants, and the handle its driver knows it by."""
 
-    __slots__ = ("entry", "handle", "items", "order")
+    __slots__ = ("due_us", "entry", "handle", "items", "order")
 
-    def __init__(self, entry: LockEntry, items: list[Item], handle: Any) -> None:
+    def __init__(self, entry: LockEntry, items: list[Item], handle: Any, due_us: int = 0) -> None:
         self.entry = entry
         self.items = items
         self.handle = handle
         self.order = entry.age
+        self.due_us = due_us
+        """When the driver ends the wait (monotonic); 0: never."""
 
     def __lt__(self, other: Waiter) -> bool:
         return self.order < other.order
@@ -177,8 +179,9 @@ class LockTable:
 
     # -- acquiring -----------------------------------------------------------------------------------------
 
-    def acquire(self, entry: LockEntry, items: list[Item], handle: Any) -> bool:
-        """Lock `items` for an ACTIVE entry: True if granted now, False if queued under `handle`.
+    def acquire(self, entry: LockEntry, items: list[Item], handle: Any, due_us: int = 0) -> bool:
+        """Lock `items` for an ACTIVE entry: True if granted now, False if queued under `handle`, where it stays until
+        `end_overdue` finds it over.
 
         Raises `LimitError` when too many requests wait.
         """
@@ -194,7 +197,7 @@ class LockTable:
         if not blocked:
             self._grant(entry, missing)
         else:
-            insort(self._waiters, Waiter(entry, missing, handle))
+            insort(self._waiters, Waiter(entry, missing, handle, due_us))
         if len(self.wounded) != wounded_before:
             self.pump()
         return not blocked
@@ -342,6 +345,27 @@ class LockTable:
         """Withdraw an entry's waiting requests; its locks stay."""
         self._waiters = [w for w in self._waiters if w.entry is not entry]
         self.pump()
+
+    def end_overdue(self, now_us: int) -> tuple[list[Waiter], int]:
+        """Withdraw the waiters whose time is over; they, and when the next is due (0: none). An entry that holds
+        nothing and waits for nothing goes with its last waiter."""
+        over = [w for w in self._waiters if w.due_us and w.due_us <= now_us]
+        if over:
+            self._waiters = [w for w in self._waiters if not (w.due_us and w.due_us <= now_us)]
+            for waiter in over:
+                entry = waiter.entry
+                if not (entry.points or entry.spans or self.waiters_of(entry)):
+                    self._remove(entry)
+            self.pump()
+        return over, min((w.due_us for w in self._waiters if w.due_us), default=0)
+
+    def blocker(self, waiter: Waiter) -> LockEntry | None:
+        """Who holds what a waiter wants, for the words of its error."""
+        for item in waiter.items:
+            for holder in self._holders(item):
+                if holder is not waiter.entry:
+                    return holder
+        return None
 
     def pump(self) -> None:
         """Grant waiters in order of age, wounding anew (K3: wounding is re-evaluated at every grant)."""

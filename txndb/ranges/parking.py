@@ -7,6 +7,9 @@ reason about. Layers: `Leaseholder` > `Commits` > `Reads` > `Parking`, each adds
 Invariants:
 1. A parked request is parked in one place.
 2. Whoever is parked is dispatched again when its reason ends, or answered when the term does.
+3. Every wait has a bound. A wait for a lock ends with 55P03 after the time its request allows; a wait for another
+   attempt's end, or for the lease, goes back to the gateway after `PARKED_US`, which asks again until its own bound.
+   A split in the making and a proposal end with the term at the latest, commit waits and delays by the clock.
 """
 
 from __future__ import annotations
@@ -18,9 +21,10 @@ from typing import Any, Protocol
 
 from txndb.clock import Clock
 from txndb.ids import AttemptId, Timestamp
+from txndb.limits import PARKED_US
 from txndb.ranges import api
 from txndb.ranges.command import Command, SplitCommand
-from txndb.ranges.locks import EntryState, LockEntry, LockTable
+from txndb.ranges.locks import EntryState, LockEntry, LockTable, Waiter
 from txndb.ranges.state import RangeState
 
 NEWEST = Timestamp((1 << 63) - 1)
@@ -30,6 +34,9 @@ Handle = Any
 """Whom to answer; opaque to this module."""
 
 Parked = tuple[Handle, api.Request]
+
+Bounded = tuple[int, Parked]
+"""What is parked until (monotonic) at most."""
 
 
 class Host(Protocol):
@@ -110,9 +117,11 @@ class Parking(abc.ABC):
         self._proposals: dict[int, Proposal] = {}
         self._by_attempt: dict[bytes, Proposal] = {}
         self._split: Proposal | None = None
-        self._until_serving: list[Parked] = []
+        self._until_serving: list[Bounded] = []
         self._until_split: list[Parked] = []
-        self._until_finished: dict[bytes, list[Parked]] = {}
+        self._until_finished: dict[bytes, list[Bounded]] = {}
+        self._sweep_us = 0
+        """When the first bound of a parked request is due (monotonic); 0: nothing is bounded."""
         self._delayed: list[tuple[int, int, Parked]] = []
         self._delay_order = 0
         self._commit_waits: list[tuple[Timestamp, LockEntry | None, list[Handle], api.Response]] = []
@@ -124,13 +133,73 @@ class Parking(abc.ABC):
     def on_lease(self) -> None:
         """The lease was renewed: those parked without one are dispatched again."""
         if self.serving and self._until_serving and self.host.lease_valid():
-            self._redispatch(self._take(self._until_serving))
+            self._serve_parked()
+
+    def _serve_parked(self) -> None:
+        parked, self._until_serving = self._until_serving, []
+        self._redispatch([each for _, each in parked])
 
     def _until_lease(self, handle: Handle, request: api.Request) -> None:
         """Park a request until this leaseholder may answer; looked at again even if nothing else happens here."""
-        self._until_serving.append((handle, request))
+        self._until_serving.append((self._due_us(PARKED_US), (handle, request)))
         if self.serving:
             self.host.wake_in(LEASE_POLL_US)
+
+    def _until_end_of(self, attempt: bytes, handle: Handle, request: api.Request) -> None:
+        """Park a request until an attempt has ended here."""
+        waiting = self._until_finished.setdefault(attempt, [])
+        waiting.append((self._due_us(PARKED_US), (handle, request)))
+
+    def _due_us(self, wait_us: int) -> int:
+        """When a wait that begins now is over, by the monotonic clock; it is looked at then."""
+        due_us = self.clock.source.monotonic_us() + wait_us
+        self._sweep_at(due_us)
+        return due_us
+
+    def _sweep_at(self, due_us: int) -> None:
+        """Look for overdue waits then (monotonic), or before."""
+        if not self._sweep_us or due_us < self._sweep_us:
+            self._sweep_us = due_us
+            self.host.wake_in(due_us - self.clock.source.monotonic_us())
+
+    def _end_overdue(self) -> None:
+        """Answer whoever waited for too long; ask to be called for the next one."""
+        now_us = self.clock.source.monotonic_us()
+        if now_us >= self._sweep_us:
+            overdue, next_us = self.locks.end_overdue(now_us)
+            late: list[Handle] = []
+            self._until_serving, due_us = self._split_overdue(self._until_serving, now_us, late)
+            dues = [next_us, due_us]
+            for attempt, waiting in list(self._until_finished.items()):
+                self._until_finished[attempt], due_us = self._split_overdue(waiting, now_us, late)
+                dues.append(due_us)
+                if not self._until_finished[attempt]:
+                    del self._until_finished[attempt]
+            self._sweep_us = min((due_us for due_us in dues if due_us), default=0)
+            for waiter in overdue:
+                self.host.answer(waiter.handle[0], self._lock_timeout(waiter))
+            # Whatever it was may have been proposed by an earlier sending: only the gateway knows what that means.
+            again = api.NotLeaseholder(self.state.range_id, self.host.leader_hint(), True)  # type: ignore[arg-type]
+            self._answer_all(late, again)
+            self._drain_locks()
+        if self._sweep_us:
+            self.host.wake_in(self._sweep_us - now_us)
+
+    @staticmethod
+    def _split_overdue(waiting: list[Bounded], now_us: int, late: list[Handle]) -> tuple[list[Bounded], int]:
+        """Those that may go on waiting, and when the first of them is due; the handles of the others go to `late`."""
+        late += [parked[0] for due_us, parked in waiting if due_us <= now_us]
+        left = [each for each in waiting if each[0] > now_us]
+        return left, min((due_us for due_us, _ in left), default=0)
+
+    def _lock_timeout(self, waiter: Waiter) -> api.Refused:
+        blocker = self.locks.blocker(waiter)
+        holder = f" behind transaction {blocker.attempt.hex()}" if blocker is not None else ""
+        return api.Refused(
+            "55P03",
+            "canceling statement due to lock timeout",
+            f"It waited for {waiter.handle[1].wait_us // 1000} ms{holder}.",
+        )
 
     def on_time(self) -> None:
         """Time passed: commit waits that are over finish, delayed requests are dispatched again."""
@@ -153,6 +222,8 @@ class Parking(abc.ABC):
             self.on_lease()
         if self._until_serving:
             self.host.wake_in(LEASE_POLL_US)
+        if self._sweep_us:
+            self._end_overdue()
         # A clock that runs slower than the loop's has not arrived yet: what is left is waited for anew.
         if self._commit_waits:
             self.host.wake_in(min(self.clock.wait_us_until_past(wait[0]) for wait in self._commit_waits))
@@ -246,4 +317,4 @@ class Parking(abc.ABC):
     def _wake_finished(self, attempt: bytes) -> None:
         waiting = self._until_finished.pop(attempt, None)
         if waiting:
-            self._redispatch(waiting)
+            self._redispatch([parked for _, parked in waiting])

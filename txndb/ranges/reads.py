@@ -28,7 +28,7 @@ class Reads(Parking):
         if entry is None:
             return self._wounded(request.txn.attempt, "its locks were lost", request.keys[0])
         items: list[Item] = [(key, None, request.mode) for key in request.keys]
-        if not self.locks.acquire(entry, items, (handle, request)):
+        if not self._acquire(entry, items, handle, request):
             return None
         newest = 0
         values: list[bytes | None] = []
@@ -45,6 +45,16 @@ class Reads(Parking):
         if not entry.asked_us:
             entry.asked_us = self.clock.source.monotonic_us()
         return entry
+
+    def _acquire(
+        self, entry: LockEntry, items: list[Item], handle: Handle, request: api.Get | api.Scan
+    ) -> bool:
+        """Lock, or park the request in the lock table for as long as it may wait."""
+        due_us = self.clock.source.monotonic_us() + request.wait_us if request.wait_us else 0
+        granted = self.locks.acquire(entry, items, (handle, request), due_us)
+        if not granted and due_us:
+            self._sweep_at(due_us)
+        return granted
 
     def _on_scan(self, request: api.Scan, handle: Handle) -> api.Response | None:
         moved = self._moved_span(request.start, request.end)
@@ -63,7 +73,7 @@ class Reads(Parking):
             items = [(key, None, 1) for key, _ in page.rows]
         if request.mode == 2:
             items += [(key, None, 2) for key, _ in page.rows]
-        if not self.locks.acquire(entry, items, (handle, request)):
+        if not self._acquire(entry, items, handle, request):
             return None
         return api.Rows(entry.token, page.rows, page.newest, page.resume)
 
@@ -110,7 +120,7 @@ class Reads(Parking):
         for key in request.keys:
             entry = committing(key, None, at)
             if entry is not None and "S1" not in self._canaries:
-                self._until_finished.setdefault(entry.attempt, []).append((handle, request))
+                self._until_end_of(entry.attempt, handle, request)
                 return None
         engine = self.state.engine
         return api.Values(b"", [mvcc.get(engine, key, at)[0] for key in request.keys], Timestamp(0))
@@ -124,6 +134,6 @@ class Reads(Parking):
             return ready or None
         entry = self.locks.committing(request.start, request.end, request.at)
         if entry is not None and "S1" not in self._canaries:
-            self._until_finished.setdefault(entry.attempt, []).append((handle, request))
+            self._until_end_of(entry.attempt, handle, request)
             return None
         return self._page(request, request.at)

@@ -45,6 +45,12 @@ def fail(message: str, exit_code: int) -> NoReturn:
 @click.option(
     "--drain-seconds", default=10.0, show_default=True, help="How long a stop waits for transactions."
 )
+@click.option(
+    "--limit", "limits", multiple=True, metavar="NAME=VALUE", help="A bound of this node: lock_wait=30s."
+)
+@click.option(
+    "--set", "settings", multiple=True, metavar="PARAMETER=VALUE", help="A session parameter's default."
+)
 @click.option("--stop-with-stdin", is_flag=True, help="Stop when standard input ends.")
 def start(
     data_dir: Path | None,
@@ -59,11 +65,19 @@ def start(
     store: str,
     ready_file: Path | None,
     drain_seconds: float,
+    limits: tuple[str, ...],
+    settings: tuple[str, ...],
     stop_with_stdin: bool,
 ) -> None:
     """Run a node. The first one, without --join, founds a new cluster."""
     from txndb.errors import TxndbError
-    from txndb.server.config import ServerConfig, parse_join, parse_locality
+    from txndb.server.config import (
+        ServerConfig,
+        parse_join,
+        parse_limits,
+        parse_locality,
+        parse_settings,
+    )
     from txndb.server.main import EXIT_CANNOT_START, EXIT_OK, explain, run_node
 
     if data_dir is None and store != "memory":
@@ -82,6 +96,8 @@ def start(
             store=store,
             ready_file=ready_file,
             drain_timeout_s=drain_seconds,
+            limits=parse_limits(limits),
+            settings=parse_settings(settings),
             stop_with_stdin=stop_with_stdin,
         )
     except TxndbError as e:

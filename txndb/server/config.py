@@ -10,12 +10,16 @@ There is no TLS yet: a listener that other machines can reach is refused unless 
 from __future__ import annotations
 
 import ipaddress
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from txndb.errors import ProtocolError, StoreError
+from txndb.errors import ProtocolError, SqlError, StoreError
+from txndb.limits import CEILINGS, NodeLimits
 from txndb.server.peers import parse_address
+from txndb.sql.session.settings import Settings
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORTS: Final = {"sql": 7432, "rpc": 7433, "http": 7480}
@@ -51,6 +55,9 @@ class ServerConfig:
     store: str = "rocksdb"
     ready_file: Path | None = None
     drain_timeout_s: float = DRAIN_TIMEOUT_S
+    limits: NodeLimits = field(default_factory=NodeLimits)
+    settings: dict[str, str] = field(default_factory=dict)
+    """What session parameters are at this node where the client does not say."""
     stop_with_stdin: bool = False
     """Stop when standard input ends: a node then never outlives the program that started it."""
 
@@ -102,6 +109,48 @@ def parse_locality(text: str) -> dict[str, str]:
             raise ConfigError(f"--locality {text}: expected KEY=VALUE,… with each key once")
         locality[key] = value
     return locality
+
+
+_NUMBER: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)\Z")
+_BYTES: Final = {"": 1, "B": 1, "kB": 1024, "MB": 1024**2, "GB": 1024**3}
+_US: Final = {"us": 1, "ms": 1000, "s": 1_000_000, "min": 60_000_000, "h": 3_600_000_000}
+
+
+def parse_limits(texts: Sequence[str]) -> NodeLimits:
+    """Parse NAME=VALUE each: `connections=200`, `transaction_bytes=16MB`, `lock_wait=30s`. `ConfigError` for a name
+    that there is not, or a value that is no number of its unit or beyond what other parts rely on."""
+    known = {name.removesuffix("_us"): name for name in NodeLimits.__struct_fields__}
+    given: dict[str, int] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        key = known.get(name)
+        if key is None:
+            raise ConfigError(f"--limit {text}: there is no such limit", hint=f"Limits: {', '.join(known)}.")
+        units = _US if key.endswith("_us") else _BYTES if key.endswith("_bytes") else {"": 1}
+        found = _NUMBER.match(value)
+        if found is None or (found[2] not in units and (found[1], found[2]) != ("0", "")):
+            names = ", ".join(unit for unit in units if unit)
+            raise ConfigError(f"--limit {text}: expected a number{f' with a unit: {names}' if names else ''}")
+        number = int(float(found[1]) * units.get(found[2], 1))
+        if number > CEILINGS.get(key, number) or (number == 0 and key != "lock_wait_us"):
+            raise ConfigError(f"--limit {text}: expected 1 … {CEILINGS.get(key, 'any')}")
+        given[key] = number
+    return NodeLimits(**given)
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, str]:
+    """Parse PARAMETER=VALUE each, as SET takes it."""
+    settings = Settings({})
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {text}: expected PARAMETER=VALUE")
+        try:
+            found[name.strip().lower()] = settings.check(name.strip(), value.strip())
+        except SqlError as e:
+            raise ConfigError(f"--set {text}: {e.message}") from None
+    return found
 
 
 def parse_join(text: str) -> tuple[str, ...]:

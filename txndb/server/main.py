@@ -147,13 +147,19 @@ class NodeProcess:
         from txndb.cluster.node import Node
         from txndb.cluster.options import NodeOptions
 
-        options = NodeOptions(locality=dict(self.config.locality), host_id=host_id())
+        config = self.config
+        options = NodeOptions(
+            locality=dict(config.locality),
+            host_id=host_id(),
+            limits=config.limits,
+            settings=dict(config.settings),
+        )
         return await Node.open(body, options)
 
     async def _start_sql(self, node: Node, listener: Listener) -> str:
         from txndb.server.pg import PgServer
 
-        self._pg = PgServer(node.new_session, trust_remote=self.config.insecure)
+        self._pg = PgServer(node.new_session, limits=self.config.limits, trust_remote=self.config.insecure)
         return await self._bind("sql", listener, self._pg.start)
 
     async def _start_http(self, node: Node, listener: Listener) -> str:

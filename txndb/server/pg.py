@@ -4,7 +4,8 @@
 connection of its own and is matched here by process id and secret (PostgreSQL 15 documentation, 55.2.8).
 
 Invariants:
-1. At most `connections_max` sessions; one more is refused with 53300 before a session is made.
+1. At most `connections` sessions; one more is refused with 53300 before a session is made. Of those that are not
+   logged in yet there are at most as many again, and CANCELS_MAX more for cancel requests.
 2. Only loopback peers and in-process sockets are trusted without a password, unless the server was started with
    `trust_remote` (the operator's `--insecure`).
 3. After `drain` nobody new is let in, and each connection ends with 57P01 as soon as it is outside a transaction, at
@@ -21,12 +22,14 @@ import secrets
 import socket
 from typing import Final
 
-from txndb import limits
+from txndb.limits import NodeLimits
 from txndb.server.pg_connection import PgConnection
 from txndb.server.pg_contract import NewSession, TypeIO
 from txndb.server.pg_shapes import Shapes
 
 BACKLOG: Final = 1024
+CANCELS_MAX: Final = 16
+DEFAULT_LIMITS: Final = NodeLimits()
 
 
 class PgServer:
@@ -37,7 +40,7 @@ class PgServer:
         new_session: NewSession,
         *,
         types: TypeIO | None = None,
-        connections_max: int = limits.CONNECTIONS_MAX,
+        limits: NodeLimits = DEFAULT_LIMITS,
         trust_remote: bool = False,
     ) -> None:
         if types is None:
@@ -46,7 +49,7 @@ class PgServer:
             types = SqlTypeIO()
         self.new_session = new_session
         self.shapes = Shapes(types)
-        self.connections_max = connections_max
+        self.limits = limits
         self.trust_remote = trust_remote
         self.draining = False
         self._listener: asyncio.Server | None = None
@@ -73,7 +76,7 @@ class PgServer:
 
     def register(self, connection: PgConnection) -> tuple[int, int] | None:
         """Admit a connection: its process id and cancel secret, or None when there are too many."""
-        if len(self._connections) >= self.connections_max:
+        if len(self._connections) >= self.limits.connections:
             return None
         process_id = self._next_process_id
         self._next_process_id = process_id % 0x7FFFFFFF + 1
@@ -83,6 +86,10 @@ class PgServer:
     def unregister(self, process_id: int) -> None:
         """The connection is gone."""
         self._connections.pop(process_id, None)
+
+    def is_full(self) -> bool:
+        """Whether so many connections are open, logged in or not, that one more is not even heard."""
+        return len(self._tasks) >= 2 * self.limits.connections + CANCELS_MAX
 
     def track(self, task: asyncio.Task[None], connection: PgConnection) -> None:
         """Remember a connection's task until it ends."""

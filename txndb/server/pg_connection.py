@@ -23,33 +23,39 @@ import asyncio
 import contextlib
 import inspect
 import logging
-import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, NoReturn, Protocol, cast
 
-from txndb.errors import InternalError, LimitError, ProtocolError, ShutdownError, TxndbError, sql_error
+from txndb.errors import (
+    InternalError,
+    LimitError,
+    ProtocolError,
+    SessionTimeoutError,
+    ShutdownError,
+    TxndbError,
+    sql_error,
+)
+from txndb.limits import NodeLimits
 from txndb.pgwire import backend, frontend
 from txndb.pgwire.framing import Malformed
-from txndb.server.pg_contract import NewSession, WirePrepared, WireResult, WireSession
+from txndb.server.pg_contract import NewSession, WireBound, WirePrepared, WireResult, WireSession
 from txndb.server.pg_shapes import Shape, Shapes
-from txndb.server.pg_startup import error_response, greeting, notice_response, session_options
+from txndb.server.pg_startup import (
+    error_response,
+    greeting,
+    must_be_local,
+    notice_response,
+    session_options,
+    too_many_clients,
+    tune_socket,
+)
 
-STARTUP_TIMEOUT_S: Final = 60.0
 QUEUE_BYTES_MAX: Final = 1024 * 1024
 OUT_BYTES_FLUSH: Final = 64 * 1024
 COPY_CHUNK_BYTES: Final = 64 * 1024
 OUT_PIECES_FLUSH: Final = 256
 ROWS_PER_CHUNK: Final = 256
-STATEMENTS_MAX: Final = 10_000
-DEAD_CLIENT_OPTIONS: Final = (
-    ("TCP_KEEPIDLE", 30),
-    ("TCP_KEEPINTVL", 10),
-    ("TCP_KEEPCNT", 3),
-    ("TCP_USER_TIMEOUT", 300_000),
-)
-"""A client whose machine vanished holds its locks for about a minute, or five where an answer was still under way to
-it; so long may a live client also leave a result unread."""
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +71,11 @@ class Server(Protocol):
     new_session: NewSession
     trust_remote: bool
     draining: bool
+    limits: NodeLimits
 
     def register(self, connection: PgConnection) -> tuple[int, int] | None: ...
     def unregister(self, process_id: int) -> None: ...
+    def is_full(self) -> bool: ...
     def track(self, task: asyncio.Task[None], connection: PgConnection) -> None: ...
     def cancel(self, process_id: int, secret: int) -> None: ...
 
@@ -87,7 +95,8 @@ class PgConnection(asyncio.Protocol):
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._parser = frontend.FrontendParser()
+        self._limits = server.limits
+        self._parser = frontend.FrontendParser(server.limits)
         self._queue: deque[Any] = deque()
         self._queued_bytes = 0
         self._out: list[bytes] = []
@@ -112,20 +121,26 @@ class PgConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are not subclasses of asyncio's
-        sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for option, value in DEAD_CLIENT_OPTIONS:
-                if hasattr(socket, option):  # not every system has all of them
-                    sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+        if self._server.is_full():
+            self._gone = True
+            self._transport.write(error_response(too_many_clients(), "FATAL"))
+            self._transport.close()
+            return
+        tune_socket(transport.get_extra_info("socket"))
         loop = asyncio.get_running_loop()
-        self._startup_timer = loop.call_later(STARTUP_TIMEOUT_S, self._transport.abort)
+        self._startup_timer = loop.call_later(self._limits.startup_us / 1e6, self._startup_over)
         task = loop.create_task(self._serve())
         self._server.track(task, self)
         task.add_done_callback(self._ended)
 
+    def _startup_over(self) -> None:
+        assert self._transport is not None
+        self._write_last(sql_error("57014", "canceling authentication due to timeout"))
+        self._transport.close()
+
     def data_received(self, data: bytes) -> None:
+        if self._gone:
+            return
         queue = self._queue
         queue.extend(self._parser.feed(data))
         self._queued_bytes += len(data)
@@ -223,17 +238,42 @@ class PgConnection(asyncio.Protocol):
                 assert self._transport is not None
                 self._transport.resume_reading()
             if self._leaving and (self._session is None or self._session.status == "I"):
-                self._out.append(
-                    error_response(
-                        ShutdownError("terminating connection due to administrator command"), "FATAL"
-                    )
-                )
-                self._flush()
-                raise _GoneError
+                self._end_with(ShutdownError("terminating connection due to administrator command"))
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
             self._waiter = None
         return queue.popleft()
+
+    async def _next_within(self, bound: WireBound | None) -> Any:
+        """The next message; the bound's error when none comes in time."""
+        if bound is None or self._queue:
+            return await self._next()
+        seconds, error = bound
+        try:
+            async with asyncio.timeout(max(seconds, 0.0)):
+                return await self._next()
+        except TimeoutError:
+            raise error from None
+
+    async def _next_while_idle(self) -> Any:
+        """The next message of a client that was answered: it may be silent for as long as its settings say."""
+        assert self._session is not None
+        try:
+            return await self._next_within(self._session.idle_bound())
+        except SessionTimeoutError as error:
+            self._end_with(error)
+
+    def _end_with(self, error: TxndbError) -> NoReturn:
+        """The last word to this client."""
+        self._out.append(error_response(error, "FATAL"))
+        self._flush()
+        raise _GoneError
+
+    def _say(self, error: TxndbError) -> None:
+        """An error of a statement; some end the connection."""
+        if isinstance(error, SessionTimeoutError):
+            self._end_with(error)
+        self._out.append(error_response(error))
 
     def _flush(self) -> None:
         out = self._out
@@ -244,11 +284,18 @@ class PgConnection(asyncio.Protocol):
             self._complete_at = -1
 
     async def _drain(self) -> None:
-        """Wait until the client has read enough."""
-        while self._writing_paused and not self._gone:
-            self._drained = asyncio.get_running_loop().create_future()
-            await self._drained
-            self._drained = None
+        """Wait until the client has read enough; one that leaves its answer unread is given up."""
+        try:
+            async with asyncio.timeout(self._limits.unread_us / 1e6):
+                while self._writing_paused and not self._gone:
+                    self._drained = asyncio.get_running_loop().create_future()
+                    await self._drained
+                    self._drained = None
+        except TimeoutError:
+            log.warning("connection %d: the client does not read its answer", self.process_id)
+            assert self._transport is not None
+            self._transport.abort()
+            raise _GoneError from None
         if self._gone:
             raise _GoneError
 
@@ -283,12 +330,14 @@ class PgConnection(asyncio.Protocol):
         user = message.parameters.get("user", "")
         if not user:
             raise sql_error("28000", "no PostgreSQL user name specified in startup packet")
-        self._must_be_trusted()
+        assert self._transport is not None
+        if not server.trust_remote:
+            must_be_local(self._transport.get_extra_info("peername"))
         if server.draining:
             raise sql_error("57P03", "the database system is shutting down")
         place = server.register(self)
         if place is None:
-            raise sql_error("53300", "sorry, too many clients already")
+            raise too_many_clients()
         self.process_id, self.secret = place
         database, options, unknown = session_options(message.parameters)
         if message.minor > 0 or unknown:
@@ -301,20 +350,11 @@ class PgConnection(asyncio.Protocol):
         self._notices()
         self._out.append(backend.READY[self._session.status])
 
-    def _must_be_trusted(self) -> None:
-        assert self._transport is not None
-        peer = self._transport.get_extra_info("peername")
-        if self._server.trust_remote or not isinstance(peer, tuple):
-            return
-        host = str(peer[0])
-        if not (host.startswith("127.") or host in ("::1", "::ffff:127.0.0.1")):
-            raise sql_error("28000", f'no authentication method is configured for host "{host}"')
-
     async def _converse(self) -> None:
         handlers = _HANDLERS
         queue = self._queue
         while True:
-            message = queue.popleft() if queue else await self._next()
+            message = queue.popleft() if queue else await self._next_while_idle()
             kind = type(message)
             if self._skipping and kind not in _NOT_SKIPPED and not (kind is Malformed and message.fatal):
                 continue
@@ -342,14 +382,18 @@ class PgConnection(asyncio.Protocol):
         assert self._session is not None
         self._skipping = True
         self._session.fail(error)
-        self._out.append(error_response(error))
+        self._say(error)
 
     async def _on_parse(self, message: frontend.Parse) -> None:
         assert self._session is not None
         name = message.name
-        if len(self._statements) >= STATEMENTS_MAX and name not in self._statements:
-            raise LimitError(f"more than {STATEMENTS_MAX} prepared statements")
+        bounds = self._limits
+        if len(self._statements) >= bounds.prepared_statements and name not in self._statements:
+            raise LimitError(f"more than {bounds.prepared_statements} prepared statements")
         prepared = await self._session.prepare(name, message.sql, message.param_oids)
+        if len(prepared.param_oids) > bounds.parameters:
+            self._session.close_prepared(name)
+            raise LimitError(f"a statement may have at most {bounds.parameters} parameters")
         self._statements[name] = _Statement(message.sql, prepared)
         self._out.append(backend.PARSE_COMPLETE)
 
@@ -435,7 +479,7 @@ class PgConnection(asyncio.Protocol):
             await self._session.sync()
         except TxndbError as error:
             self._withdraw_complete()
-            self._out.append(error_response(error))
+            self._say(error)
         self._ready()
 
     def _withdraw_complete(self) -> None:
@@ -489,7 +533,7 @@ class PgConnection(asyncio.Protocol):
                 self._out.append(backend.EMPTY_QUERY)
         except TxndbError as error:
             self._withdraw_complete()
-            self._out.append(error_response(error))
+            self._say(error)
         except RecursionError:
             self._out.append(error_response(LimitError("statement is nested too deeply")))
         finally:
@@ -562,9 +606,12 @@ class PgConnection(asyncio.Protocol):
         """Read CopyData until the client ends it. Flush and Sync mean nothing here (55.2.6)."""
         while True:
             try:
-                message = await self._next()
+                message = await self._next_within(copy.bound())
             except _GoneError:
                 await self._give_up(copy, "connection lost")
+                raise
+            except TxndbError as error:
+                await self._give_up(copy, error.message)
                 raise
             kind = type(message)
             if kind is frontend.CopyData:
@@ -611,9 +658,7 @@ class PgConnection(asyncio.Protocol):
 
     def _on_malformed(self, message: Malformed) -> None:
         if message.fatal:
-            self._out.append(error_response(message.error, "FATAL"))
-            self._flush()
-            raise _GoneError
+            self._end_with(message.error)
         if message.kind == "Q":  # a simple query is not followed by Sync: it is answered on its own
             self._answer_alone(message.error)
             return

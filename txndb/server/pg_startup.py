@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import socket
 from typing import Final
 
-from txndb.errors import TxndbError
+from txndb.errors import TxndbError, sql_error
 from txndb.pgwire import backend
 from txndb.server.pg_contract import WireNotice
 
@@ -27,7 +28,39 @@ BASE_PARAMETERS: Final = {
 }
 """What PostgreSQL reports at start-up; the session's own values come on top."""
 
+DEAD_CLIENT_OPTIONS: Final = (
+    ("TCP_KEEPIDLE", 30),
+    ("TCP_KEEPINTVL", 10),
+    ("TCP_KEEPCNT", 3),
+    ("TCP_USER_TIMEOUT", 300_000),
+)
+"""A client whose machine vanished holds its locks for about a minute, or five where an answer was still under way."""
+
 _OPTION: Final = re.compile(r"(?:-c\s*|--)([A-Za-z0-9_.\-]+)=((?:\\.|[^\s\\])*)")
+
+
+def tune_socket(sock: socket.socket | None) -> None:
+    """Answers leave at once, and a client that vanished is noticed; nothing for what is no network socket."""
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in DEAD_CLIENT_OPTIONS:
+        if hasattr(socket, option):  # not every system has all of them
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+def must_be_local(peer: object) -> None:
+    """28000 for a peer's address that other machines could have."""
+    if isinstance(peer, tuple):
+        host = str(peer[0])
+        if not (host.startswith("127.") or host in ("::1", "::ffff:127.0.0.1")):
+            raise sql_error("28000", f'no authentication method is configured for host "{host}"')
+
+
+def too_many_clients() -> TxndbError:
+    """One connection more than the node serves."""
+    return sql_error("53300", "sorry, too many clients already")
 
 
 def session_options(parameters: dict[str, str]) -> tuple[str, dict[str, str], list[str]]:

@@ -3,8 +3,8 @@
 Keys are MVCC user keys (`txndb.encoding.keys`), values are opaque bytes. A scan's `program` is an opaque, deterministic
 filter over a pair's value, evaluated where the rows are: the node compiles it with the `ProgramCompiler` it was given.
 
-Errors: `RetryError` (40001) when the attempt lost, `UnavailableError`, `SnapshotTooOldError`, `LimitError`,
-`OutcomeUnknownError` (only from `commit`).
+Errors: `RetryError` (40001) when the attempt lost, `UnavailableError`, `LockTimeoutError`, `SnapshotTooOldError`,
+`LimitError`, `OutcomeUnknownError` (only from `commit`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 from txndb.ids import Timestamp
+from txndb.limits import NodeLimits
 
 KeyValue = tuple[bytes, bytes]
 Predicate = Callable[[bytes], bool]
@@ -61,6 +62,13 @@ class Snapshot(ReadView, Protocol):
 class Txn(ReadView, Protocol):
     """One attempt of a read-write transaction. Writes are buffered here until `commit`."""
 
+    lock_wait_us: int
+    """A request for locks waits this long, then fails with `LockTimeoutError` (55P03); 0: no bound."""
+
+    @property
+    def sealed(self) -> bool:
+        """Whether what decides was sent: from then on only the recorded outcome counts (rule M7)."""
+
     @property
     def start(self) -> Timestamp:
         """The attempt's start timestamp (now(), CURRENT_TIMESTAMP)."""
@@ -103,6 +111,10 @@ class KV(Protocol):
 
     @property
     def canaries(self) -> frozenset[str]: ...
+
+    @property
+    def limits(self) -> NodeLimits:
+        """The node's bounds on transactions."""
 
     def begin(self, age: tuple[Timestamp, bytes] | None = None) -> Txn:
         """Start an attempt; `age` is given when a transaction is replayed."""

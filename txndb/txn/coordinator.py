@@ -24,7 +24,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from txndb.errors import LimitError, RetryError, UnavailableError
 from txndb.ids import Timestamp, Token, make_attempt_id
-from txndb.limits import GET_KEYS_MAX, TRANSACTION_BYTES_MAX
+from txndb.limits import GET_KEYS_MAX
 from txndb.ranges import api
 from txndb.ranges.descriptor import RangeDescriptor
 from txndb.txn.api import KeyValue, Lock, Predicate
@@ -185,6 +185,8 @@ class Transaction(Reads):
         self._winner = b""
         self.sealed = False
         self.over = False
+        self.lock_wait_us = gateway.limits.lock_wait_us
+        """How long a request waits for its locks; 0: no bound."""
         gateway.register(self)
 
     # -- what a session sees -------------------------------------------------------------------------------
@@ -209,9 +211,10 @@ class Transaction(Reads):
 
     def _buffer(self, key: bytes, value: bytes | None) -> None:
         self._write_bytes += len(key) + (len(value) if value is not None else 0)
-        if self._write_bytes > TRANSACTION_BYTES_MAX:
+        bytes_max = self._gateway.limits.transaction_bytes
+        if self._write_bytes > bytes_max:
             raise LimitError(
-                f"a transaction may write at most {TRANSACTION_BYTES_MAX} bytes",
+                f"a transaction may write at most {bytes_max} bytes",
                 hint="Split it into several transactions.",
             )
         if self._undo is not None:
@@ -305,7 +308,14 @@ class Transaction(Reads):
             groups = await self.by_range(todo, deadline_us)
             todo = []
             for descriptor, part in groups:
-                request = api.Get(self.meta, self.token_for(descriptor), part, int(lock), values is not None)
+                request = api.Get(
+                    self.meta,
+                    self.token_for(descriptor),
+                    part,
+                    int(lock),
+                    values is not None,
+                    self.lock_wait_us,
+                )
                 response = await self._sender.send(part[0], request, deadline_us)
                 if isinstance(response, api.Moved):
                     todo += part
@@ -341,7 +351,9 @@ class Transaction(Reads):
             overlay = self._buffered(low, high)
             page_limit = left + len(overlay) if left else 0
             token = self.token_for(descriptor)
-            request = api.Scan(self.meta, token, low, high, mode, page_limit, reverse, program)
+            request = api.Scan(
+                self.meta, token, low, high, mode, page_limit, reverse, program, self.lock_wait_us
+            )
             response = await self._sender.send(low, request, deadline_us)
             if isinstance(response, api.Moved):
                 continue
@@ -413,6 +425,12 @@ class Transaction(Reads):
         self._tokens[descriptor.range_id] = (descriptor.generation, new)
         for start, end in spans:
             self.spans.append((start, end, new))
+        locks_max = self._gateway.limits.transaction_locks
+        if len(self.spans) > locks_max:
+            raise LimitError(
+                f"a transaction may hold at most {locks_max} locks",
+                hint="Split it into several transactions, or read with BEGIN READ ONLY, which locks nothing.",
+            )
 
     def _must_live(self) -> None:
         if self._wound:

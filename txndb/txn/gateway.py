@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from txndb.clock import Clock
 from txndb.errors import RetryError, UnavailableError
 from txndb.ids import AttemptId, NodeId, Timestamp, Token
+from txndb.limits import NodeLimits
 from txndb.ranges import api
 from txndb.ranges.descriptor import RangeDescriptor
 from txndb.txn.api import ProgramCompiler
@@ -76,6 +77,8 @@ class Gateway(Protocol):
     compile_program: ProgramCompiler
     canaries: frozenset[str]
     """Rules switched off in a test build."""
+    limits: NodeLimits
+    """How large a transaction may be, and how long it waits for a lock unless it says otherwise."""
 
     def next_counter(self) -> int:
         """A number no attempt of this incarnation had at the same timestamp."""

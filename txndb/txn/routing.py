@@ -25,6 +25,7 @@ from txndb.encoding.keys import META, prefix_end
 from txndb.errors import (
     DiskFullError,
     LimitError,
+    LockTimeoutError,
     SnapshotTooOldError,
     TxndbError,
     UnavailableError,
@@ -132,6 +133,7 @@ class Sent(msgspec.Struct, gc=False):
 _REFUSALS: dict[str, type[TxndbError]] = {
     "72000": SnapshotTooOldError,
     "57P03": UnavailableError,
+    "55P03": LockTimeoutError,
     "54000": LimitError,
     "53100": DiskFullError,
 }

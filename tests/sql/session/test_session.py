@@ -191,6 +191,7 @@ class _Stalled:
     def __init__(self, kv: Any, reached: asyncio.Event) -> None:
         self.kv = kv
         self.reached = reached
+        self.limits = kv.limits
 
     def begin(self, age: Any = None) -> Any:
         return self.kv.begin(age)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from txndb.errors import TxndbError
 from txndb.sql.plan.physical import OutputColumn
 
 
@@ -37,6 +38,9 @@ class CopyIn(Protocol):
     @property
     def column_count(self) -> int:
         """Number of columns of a line."""
+
+    def bound(self) -> tuple[float, TxndbError] | None:
+        """How many seconds the next data may take to come, and the error to end with; None: no bound."""
 
     async def write(self, chunk: bytes) -> None:
         """Take a chunk."""

@@ -7,7 +7,8 @@ lost transaction is 40001 to the client.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any
 
 from txndb.errors import FeatureNotSupportedError, QueryCanceledError, RetryError, TxndbError, sql_error
@@ -22,6 +23,7 @@ from txndb.sql.session.copyformat import CsvParser, Fields, TextParser, csv_row,
 from txndb.sql.session.core import SessionCore
 from txndb.sql.session.source import Source
 from txndb.sql.session.transactions import Block
+from txndb.sql.session.waits import Bound
 
 BATCH_ROWS = 1000
 
@@ -45,7 +47,7 @@ async def _copy_from(session: SessionCore, node: ast.Copy, block: Block | None) 
         raise FeatureNotSupportedError("COPY FROM … WHERE is not supported", position=node.pos)
     assert node.table is not None
     own = block is None
-    used = block if block is not None else Block(session.services, explicit=False)
+    used = block if block is not None else session.new_block()
     try:
         used.write_txn("COPY FROM")
         catalog = await used.current_catalog()
@@ -83,6 +85,7 @@ class CopyFrom:
         names: Sequence[str],
     ) -> None:
         self.session = session
+        self.since_s = asyncio.get_running_loop().time()
         self.block = block
         self.own = own
         self.table = table
@@ -103,9 +106,21 @@ class CopyFrom:
         """Number of columns of a line."""
         return len(self.names)
 
+    def bound(self) -> Bound | None:
+        """How long the next data may take to come, and the error to end with."""
+        return self.session.running_bound(self.since_s)
+
     async def write(self, chunk: bytes) -> None:
         """Take a chunk; errors end the COPY and fail its transaction."""
-        await self.session._guard(self._take(self.parser.feed, chunk, False))
+        await self._guarded(self._take(self.parser.feed, chunk, False))
+
+    async def _guarded(self, work: Awaitable[None]) -> None:
+        try:
+            await self.session.guard(work, self.since_s)
+        except TxndbError:
+            if self.own:
+                await self.block.rollback()  # an interruption came from outside: nobody else would
+            raise
 
     async def _take(self, feed: Any, chunk: bytes, last: bool) -> None:
         try:
@@ -143,7 +158,7 @@ class CopyFrom:
 
     async def finish(self) -> str:
         """The end of the data: the command tag."""
-        await self.session._guard(self._finish())
+        await self._guarded(self._finish())
         return f"COPY {self.count}"
 
     async def _finish(self) -> None:
@@ -160,7 +175,7 @@ class CopyFrom:
                 raise
 
     async def abort(self, message: str) -> None:
-        """The client gave up."""
+        """The client gave up, or took too long."""
         raise await self._fail(QueryCanceledError(f"COPY from stdin failed: {message}"))
 
     async def _fail(self, error: TxndbError) -> TxndbError:
@@ -187,7 +202,7 @@ async def _copy_to(session: SessionCore, node: ast.Copy, block: Block | None) ->
         query = ast.Query(body=body, pos=node.pos)
     if not isinstance(query, ast.Query):
         raise FeatureNotSupportedError("COPY of a data-changing statement", position=node.pos)
-    statement_block = Block(session.services, explicit=False, read_only=True) if block is None else block
+    statement_block = session.new_block(read_only=True) if block is None else block
     catalog = await statement_block.current_catalog()
     # planned under no text of its own: the syntax alone says what it is
     found = session.executable(catalog, Source(repr(query), node=query), statement_block)
@@ -203,6 +218,7 @@ class CopyTo:
         self, session: SessionCore, options: ast.CopyOptions, block: Block, own: bool, found: Executable
     ) -> None:
         self.session = session
+        self.since_s = asyncio.get_running_loop().time()
         self.options = options
         self.block = block
         self.own = own
@@ -229,7 +245,8 @@ class CopyTo:
                 head: list[Any] = [str] * len(names)
                 first = csv_row(self.options, head, names) if csv else text_row(self.options, head)
                 yield [(first(names) + "\n").encode()]
-            async for batch in self.found.stream(x):
+            stream = self.found.stream(x)
+            while (batch := await session.guard(anext(stream, None), self.since_s)) is not None:
                 block.check_lease()
                 count += len(batch)
                 yield [(line(row) + "\n").encode() for row in batch]

@@ -15,7 +15,6 @@ Driven by one caller at a time (the wire server, the embedded driver, the simula
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -23,13 +22,12 @@ from txndb.errors import (
     FeatureNotSupportedError,
     InFailedTransactionError,
     OutcomeUnknownError,
-    QueryCanceledError,
     RetryError,
     SqlError,
     TxndbError,
     sql_error,
 )
-from txndb.ids import physical_us
+from txndb.ids import Timestamp, physical_us
 from txndb.sql import types
 from txndb.sql.catalog.leases import Age
 from txndb.sql.catalog.names import CatalogNames
@@ -46,6 +44,7 @@ from txndb.sql.session.api import ColumnInfo, Notice, Result, column_infos
 from txndb.sql.session.asof import as_of_timestamp
 from txndb.sql.session.conflicts import describe_conflict
 from txndb.sql.session.cursors import Cursor, settle_all
+from txndb.sql.session.guard import Interruptible
 from txndb.sql.session.parameters import FunctionParameters
 from txndb.sql.session.services import SqlServices
 from txndb.sql.session.settings import Settings
@@ -120,20 +119,18 @@ class Portal:
         self.result: Result | None = None
 
 
-class SessionCore:
+class SessionCore(Interruptible):
     """State, transactions and the running of one statement; `Session` adds the protocols."""
 
     def __init__(
         self, services: SqlServices, info: SessionInfo, settings: Settings, utilities: Utilities
     ) -> None:
+        super().__init__(settings)
         self.utilities = utilities
         self.services = services
         self.info = info
         self.settings = settings
         self.notices: list[Notice] = []
-        self.block: Block | None = None
-        self.implicit: Block | None = None
-        """The transaction of an extended batch or of a string of statements, until sync or its end."""
         self.prepared: dict[str, PreparedStatement] = {}
         self.sql_prepared: dict[str, PreparedStatement] = {}
         self.portals: dict[str, Portal] = {}
@@ -144,10 +141,6 @@ class SessionCore:
         """Of a transaction that lost: the next BEGIN replays it (rule K3)."""
         self.local_settings: dict[str, str | None] = {}
         """What SET LOCAL replaced, put back at the end of the block."""
-        self._task: asyncio.Task[Any] | None = None
-        self._cancelled = ""
-        self._committing = False
-        self._timeout_ms = 0
         self.env = types.EvalContext(
             clock_us=lambda: services.wall_us() - EPOCH_2000_US,
             random=services.random,
@@ -177,7 +170,7 @@ class SessionCore:
         self.parameters["server_version"] = self.services.server_version
         self.parameters["session_authorization"] = self.info.user
         self.env.zone = zone_by_name(settings.get("TimeZone"))
-        self._timeout_ms = int(settings.get("statement_timeout"))
+        self.take_waits(settings)
         path = [p.strip().strip('"') for p in settings.get("search_path").split(",")]
         self.info.search_path = tuple(p for p in path if p and p != "$user")
         self.info.application_name = settings.get("application_name")
@@ -190,36 +183,13 @@ class SessionCore:
 
     # --- running statements
 
-    async def _guard(self, work: Awaitable[T]) -> T:
-        """Run a statement so that `cancel` and statement_timeout end it with 57014."""
-        self._task = asyncio.current_task()
-        self._cancelled = ""
-        timer = None
-        if self._timeout_ms:
-            loop = asyncio.get_running_loop()
-            timer = loop.call_later(
-                self._timeout_ms / 1000, self._interrupt, "canceling statement due to statement timeout"
-            )
-        try:
-            return await work
-        except asyncio.CancelledError:
-            if not self._cancelled or self._task is None:
-                raise
-            self._task.uncancel()
-            raise await self._failed(QueryCanceledError(self._cancelled)) from None
-        finally:
-            self._task = None
-            if timer is not None:
-                timer.cancel()
-
-    def cancel(self) -> None:
-        """From another task: the running statement ends with 57014, unless its commit was already sent."""
-        self._interrupt("canceling statement due to user request")
-
-    def _interrupt(self, message: str) -> None:
-        if self._task is not None and not self._committing and not self._cancelled:
-            self._cancelled = message
-            self._task.cancel()
+    async def end(self) -> None:
+        """The session is over: roll back."""
+        self.end_portals()
+        await self._drop_implicit()
+        block, self.block = self.block, None
+        if block is not None:
+            await block.rollback()
 
     async def _statement(self, source: Source, params: Sequence[object]) -> Result:
         """One statement, in whatever transaction there is."""
@@ -267,9 +237,9 @@ class SessionCore:
                 read_only = isinstance(node, ast.Query) and not node.locking
             else:
                 read_only = known
-            if read_only and self.settings.values.get("default_transaction_read_only") != "on":
+            if read_only and self.settings.get("default_transaction_read_only") != "on":
                 return await self._read(source, params)
-            if self.settings.values.get("default_transaction_read_only") == "on":
+            if self.settings.get("default_transaction_read_only") == "on":
                 return await self._read(source, params)
             return await self.autocommit(lambda block: self._query(block, source, params))
         except TxndbError as error:
@@ -281,7 +251,7 @@ class SessionCore:
     async def _read(self, source: Source, params: Sequence[object]) -> Result:
         """An autocommit query at a snapshot."""
         for attempt in range(ATTEMPTS_MAX):
-            block = Block(self.services, explicit=False, read_only=True)
+            block = self.new_block(read_only=True)
             try:
                 return await self._query(block, source, params)
             except TxndbError as error:
@@ -347,22 +317,36 @@ class SessionCore:
         return await self._lost(block) or error
 
     def _open(self, *, age: Age | None = None, explicit: bool = False) -> Block:
-        read_only = self.settings.values.get("default_transaction_read_only") == "on"
-        return Block(
+        read_only = self.settings.get("default_transaction_read_only") == "on"
+        return self.new_block(explicit=explicit, age=age, read_only=read_only and explicit)
+
+    def new_block(
+        self,
+        *,
+        explicit: bool = False,
+        read_only: bool = False,
+        age: Age | None = None,
+        at: Timestamp | None = None,
+    ) -> Block:
+        """A transaction of this session, under its settings."""
+        block = Block(
             self.services,
             explicit=explicit,
+            read_only=read_only,
             age=age,
-            read_only=read_only and explicit,
-            settings=self.settings.values,
+            at=at,
+            settings=self.settings.values if not read_only or explicit else None,
         )
+        block.limit_waits(self.waits.lock_us)
+        return block
 
     async def _commit(self, block: Block) -> None:
-        """Commit a block; from here on nothing cancels it (rule M7)."""
-        self._committing = True
+        """Commit a block; once what decides was sent nothing cancels it (rule M7)."""
+        self._committing = block
         try:
             await block.commit()
         finally:
-            self._committing = False
+            self._committing = None
 
     async def _failed(self, error: TxndbError) -> TxndbError:
         """A statement failed inside a transaction: the error to send, which K4 may turn into 40001."""
@@ -590,7 +574,7 @@ class SessionCore:
     ) -> Result:
         """A query AS OF SYSTEM TIME: its own snapshot in the past, bound against the catalogue of then (rule S2)."""
         at = as_of_timestamp(self.services, self.env, as_of, values)
-        block = Block(self.services, explicit=False, read_only=True, at=at)
+        block = self.new_block(read_only=True, at=at)
         catalog = await block.current_catalog(past=True)
         past = self.executable(catalog, source, block)
         x = self.context_of(block, catalog, past.parameters(self._values(past, source, params)))
@@ -651,7 +635,7 @@ class SessionCore:
         if not isinstance(as_of, ast.Literal):
             raise error
         at = as_of_timestamp(self.services, self.env, as_of, ())
-        past = Block(self.services, explicit=False, read_only=True, at=at)
+        past = self.new_block(read_only=True, at=at)
         return self.executable(await past.current_catalog(past=True), source, past)
 
     def close_portal(self, name: str) -> None:
@@ -673,7 +657,7 @@ class SessionCore:
     async def sync(self) -> None:
         """The end of an extended batch: commits its implicit transaction."""
         if self.implicit is not None:
-            await self._guard(self._commit_implicit())
+            await self.guard(self._commit_implicit())
         if self.block is None:
             self.end_portals()
 

@@ -86,6 +86,7 @@ class SqlServices:
         virtual: VirtualSchemas | None = None,
         admin: Admin | None = None,
         server_version: str = "15.0 (txndb 0.1)",
+        settings: dict[str, str] | None = None,
     ) -> None:
         self.kv = kv
         self.leases = leases
@@ -97,6 +98,8 @@ class SqlServices:
             self.virtual.register_function(function)
         self.admin: Admin = admin if admin is not None else NoAdmin()
         self.server_version = server_version
+        self.settings = settings if settings is not None else {}
+        """What session parameters are where the client does not say, as SET would keep them."""
         self.sequences = SequenceCache(kv)
         self.plans = Cache(PLANS_KEPT)
         """(text, catalogue version, …) -> Executable."""

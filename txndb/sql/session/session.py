@@ -17,7 +17,7 @@ from txndb.sql.session.core import QUERIES, Portal, PreparedStatement, SessionCo
 from txndb.sql.session.services import SqlServices
 from txndb.sql.session.settings import Settings
 from txndb.sql.session.source import Source, make_source
-from txndb.sql.session.transactions import Block, reading
+from txndb.sql.session.transactions import reading
 from txndb.sql.session.utility import UtilityStatements
 from txndb.sql.types.core import type_by_oid
 
@@ -29,17 +29,17 @@ class Session(SessionCore):
 
     async def execute(self, sql: str, params: Sequence[object] = ()) -> Result:
         """One statement with parameters in internal representation; a transaction of its own outside a block."""
-        return await self._guard(self._statement(make_source(self.services, sql, lift=not params), params))
+        return await self.guard(self._statement(make_source(self.services, sql, lift=not params), params))
 
     async def simple(self, sql: str) -> AsyncIterator[Result]:
         """The simple protocol: one statement, or several in one transaction."""
         source = make_source(self.services, sql, lift=True)
         if self.services.plans.get(source.text) is not None:
-            yield await self._guard(self._statement(source, ()))
+            yield await self.guard(self._statement(source, ()))
             return
         statements = self._parse(source)
         if len(statements) == 1:
-            yield await self._guard(self._statement(source, ()))
+            yield await self.guard(self._statement(source, ()))
         elif statements:
             async for result in self._script(sql):
                 yield result
@@ -59,8 +59,8 @@ class Session(SessionCore):
                     continue
                 if self.implicit is not None and isinstance(node, ast.Commit | ast.Rollback):
                     self.block, self.implicit = self.implicit, None
-                yield await self._guard(self._statement(source, ()))
-            await self._guard(self._commit_implicit())
+                yield await self.guard(self._statement(source, ()))
+            await self.guard(self._commit_implicit())
         except BaseException:
             await self._drop_implicit()
             raise
@@ -70,7 +70,7 @@ class Session(SessionCore):
     async def prepare(self, name: str, sql: str, param_oids: Sequence[int] = ()) -> PreparedStatement:
         """Parse and plan a statement under a name ("" is replaced each time)."""
         try:
-            made = await self._guard(self._prepare(name, sql, param_oids))
+            made = await self.guard(self._prepare(name, sql, param_oids))
         except TxndbError as error:
             raise await self._failed(error) from None
         self.prepared[name] = made
@@ -113,7 +113,7 @@ class Session(SessionCore):
         found = self.portals.get(portal)
         if found is None:
             raise sql_error("34000", f'portal "{portal}" does not exist')
-        return await self._guard(self._run_portal(found, max_rows, final))
+        return await self.guard(self._run_portal(found, max_rows, final))
 
     async def _run_portal(self, portal: Portal, max_rows: int, final: bool) -> Result:
         source = portal.prepared.source
@@ -140,7 +140,7 @@ class Session(SessionCore):
                 if locking:
                     block = self.implicit = self._open()
                 else:
-                    block = Block(self.services, explicit=False, read_only=True)
+                    block = self.new_block(read_only=True)
             if block.failed:
                 self._refuse_failed(portal.prepared.source)
             portal.block = block
@@ -193,12 +193,8 @@ class Session(SessionCore):
             self.implicit.failed = True
 
     async def close(self) -> None:
-        """The connection ended: roll back."""
-        self.end_portals()
-        await self._drop_implicit()
-        block, self.block = self.block, None
-        if block is not None:
-            await block.rollback()
+        """The connection ended."""
+        await self.end()
 
 
 async def _batches(rest: Any) -> AsyncIterator[list[Any]]:
@@ -217,7 +213,7 @@ async def open_session(
     found = catalog.database(database)
     if found is None:
         raise sql_error("3D000", f'database "{database}" does not exist')
-    settings = Settings({})
+    settings = Settings(services.settings)
     for name, value in (options or {}).items():
         settings.defaults[name.lower()] = settings.check(name, value)
     pid = services.next_pid

@@ -141,6 +141,7 @@ _LIST: Final = (
     Parameter("transaction_deferrable", "off", _bool),
     Parameter("transaction_isolation", "serializable", _isolation),
     Parameter("transaction_read_only", "off", _bool),
+    Parameter("transaction_timeout", "0", _duration),
     Parameter("work_mem", "4MB"),
     Parameter("xmloption", "content"),
 )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from txndb.errors import InternalError, OutcomeUnknownError, RetryError, sql_error
+from txndb.errors import InternalError, LockTimeoutError, OutcomeUnknownError, RetryError, sql_error
 from txndb.ids import Timestamp
 from txndb.sql.catalog.leases import Age, CatalogLease
 from txndb.sql.catalog.snapshot import Catalog
@@ -44,9 +45,11 @@ class Block:
         "failed",
         "garbage",
         "lease",
+        "lock_wait_us",
         "own_ddl",
         "plans",
         "savepoints",
+        "seen_s",
         "services",
         "snapshot",
         "start_settings",
@@ -84,12 +87,26 @@ class Block:
         self.txn: Txn | None = None
         self.snapshot: Snapshot | None = None
         self.time_us = 0
+        self.seen_s = 0.0
+        """When a timeout of the transaction first asked for its age, by the loop's clock."""
+        self.lock_wait_us = 0
         if read_only:
             self.snapshot = services.kv.snapshot(at)
             self.view: ReadView = self.snapshot
         else:
             self.txn = services.kv.begin(age)
             self.view = self.txn
+
+    def limit_waits(self, lock_wait_us: int) -> None:
+        """A wait for a lock is over after this long; 0: the node's own bound."""
+        self.lock_wait_us = lock_wait_us
+        if self.txn is not None:
+            self.txn.lock_wait_us = lock_wait_us or self.services.kv.limits.lock_wait_us
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether what decides its commit was sent (rule M7)."""
+        return self.txn is not None and self.txn.sealed
 
     @property
     def read_only(self) -> bool:
@@ -111,10 +128,18 @@ class Block:
                 lease = await leases.acquire_at(self.view)
             else:
                 held = leases.cached(age)
-                lease = held if held is not None else await leases.acquire(age, self.view)
+                lease = held if held is not None else await self._acquire(age)
             self.lease = lease
             self.catalog = lease.catalog
         return self.catalog
+
+    async def _acquire(self, age: Age | None) -> CatalogLease:
+        """A lease, waiting for the end of DDL that commits: a wait for a lock like any other."""
+        try:
+            async with asyncio.timeout(self.lock_wait_us / 1e6 if self.lock_wait_us else None):
+                return await self.services.leases.acquire(age, self.view)
+        except TimeoutError:
+            raise LockTimeoutError(detail="It waited for the catalogue, which is being changed.") from None
 
     def check_lease(self) -> None:
         """Before anything read is shown: a snapshot's timestamp must lie within its lease (rules D1, S2)."""
@@ -159,6 +184,10 @@ class Block:
         except OutcomeUnknownError:
             if self.lease is not None:
                 self.lease.note_use(self.lease.not_after)  # it may yet commit, up to there (D4)
+            raise
+        except BaseException:
+            if self.txn is not None:
+                await self.txn.rollback()  # what failed before the commit itself left its locks
             raise
         finally:
             self.release()

@@ -83,13 +83,11 @@ def _mode_block(session: SessionCore, modes: ast.TransactionModes, params: Seque
         at = as_of_timestamp(session.services, session.env, modes.as_of, params)
         read_only = True
     age, session.kept_age = session.kept_age, None
-    return Block(
-        session.services,
+    return session.new_block(
         explicit=True,
         read_only=read_only,
         age=None if read_only else age,
         at=at,
-        settings=session.settings.values,
     )
 
 
@@ -149,7 +147,7 @@ async def _commit(session: SessionCore, node: ast.Commit, _s: Source, _p: Any, b
         await ended.rollback()
         raise
     if node.chain:
-        session.block = Block(session.services, explicit=True, settings=session.settings.values)
+        session.block = session.new_block(explicit=True)
     return Result("COMMIT")
 
 
@@ -162,7 +160,7 @@ async def _rollback(
     ended = _end(session, keep_settings=False)
     await ended.rollback()
     if node.chain:
-        session.block = Block(session.services, explicit=True, settings=session.settings.values)
+        session.block = session.new_block(explicit=True)
     return Result("ROLLBACK")
 
 

@@ -1,0 +1,60 @@
+"""Waits for locks in a cluster of three: bounded wherever the leaseholder is; no bound ends a commit that was sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.leaseworld import NODES, LeaseWorld
+from txndb.errors import LockTimeoutError
+from txndb.limits import LOCK_WAIT_US
+
+
+@pytest.fixture
+def world() -> Iterator[LeaseWorld]:
+    made = LeaseWorld()
+    made.at(1, "CREATE TABLE t (k INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1, 10)")
+    yield made
+    made.loop.bury()
+    made.loop.close()
+
+
+def test_lock_timeout_holds_from_every_gateway(world: LeaseWorld) -> None:
+    holder = world.connect(1)
+    world.execute(holder, "BEGIN", "UPDATE t SET v = 11 WHERE k = 1")
+    for n in range(1, NODES + 1):
+        waiter = world.connect(n)
+        world.execute(waiter, "SET lock_timeout = '100ms'")
+        before_us = world.loop.now_us
+        with pytest.raises(LockTimeoutError):
+            world.execute(waiter, "UPDATE t SET v = 0 WHERE k = 1")
+        assert 100_000 <= world.loop.now_us - before_us < 300_000
+    world.execute(holder, "COMMIT")
+    assert world.at(2, "SELECT v FROM t") == [(11,)]
+
+
+def test_a_wait_behind_a_live_idle_transaction_has_a_bound_by_default(world: LeaseWorld) -> None:
+    holder, waiter = world.connect(1), world.connect(3)
+    waiter._timeout_us = 2 * LOCK_WAIT_US
+    world.execute(holder, "BEGIN", "UPDATE t SET v = 11 WHERE k = 1")
+    before_us = world.loop.now_us
+    with pytest.raises(LockTimeoutError):
+        world.run(waiter.execute("UPDATE t SET v = 0 WHERE k = 1"), bound_s=2 * LOCK_WAIT_US / 1e6)
+    assert LOCK_WAIT_US <= world.loop.now_us - before_us < LOCK_WAIT_US + 1_000_000
+    world.execute(holder, "COMMIT")
+    assert world.at(2, "SELECT v FROM t") == [(11,)]
+
+
+def test_m7_a_timeout_never_ends_a_commit_that_was_sent(world: LeaseWorld) -> None:
+    """The 1PC is in the leader's log and no follower is reachable when the timeout comes: the answer waits for both."""
+    leader = next(n for n in range(1, NODES + 1) if world.node(n).store.leaders())
+    session = world.connect(leader)
+    world.execute(session, "SET statement_timeout = '50ms'")
+    world.isolate(leader)
+    insert = world.start(session.execute("INSERT INTO t VALUES (2, 20)"))
+    world.wait(0.2)
+    assert not insert.done()
+    world.rejoin(leader)
+    assert world.finish(insert).tag == "INSERT 0 1"
+    assert world.at(3, "SELECT v FROM t WHERE k = 2") == [(20,)]
