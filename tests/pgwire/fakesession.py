@@ -188,6 +188,10 @@ class FakeSession:
     def close_prepared(self, name: str) -> None:
         self._prepared.pop(name, None)
 
+    def cursor_columns(self, name: str) -> None:
+        """No cursors here."""
+        return
+
     def close_portal(self, name: str) -> None:
         self._portals.pop(name, None)
 

@@ -12,7 +12,7 @@ from typing import Any
 from txndb.errors import TxndbError, sql_error
 from txndb.sql.catalog.virtual import SessionInfo
 from txndb.sql.parse import ast
-from txndb.sql.session.api import Result
+from txndb.sql.session.api import ColumnInfo, Result
 from txndb.sql.session.core import QUERIES, Portal, PreparedStatement, SessionCore
 from txndb.sql.session.services import SqlServices
 from txndb.sql.session.settings import Settings
@@ -104,8 +104,15 @@ class Session(SessionCore):
             )
         if portal and portal in self.portals:
             raise sql_error("42P03", f'cursor "{portal}" already exists')
+        if isinstance(prepared.source.node, ast.FetchCursor):  # the name may mean another cursor by now
+            prepared.columns = self.utilities.columns(self, prepared.source.node)
         made = self.portals[portal] = Portal(portal, prepared, params)
         return made
+
+    def cursor_columns(self, name: str) -> tuple[ColumnInfo, ...] | None:
+        """The columns of a cursor of DECLARE; None if there is none of that name."""
+        cursor = self.cursors.get(name)
+        return None if cursor is None else cursor.columns
 
     async def run_portal(self, portal: str, max_rows: int = 0, *, final: bool = False) -> Result:
         """Run or go on with a portal. `final`: a Sync follows at once, so that a data change may commit, and be
