@@ -23,13 +23,14 @@ two that read one version and both wrote (lost-update).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Hashable
 
 import msgspec
 
 from txndb.limits import ELLE_EXAMPLES_MAX
 from txndb.sim.checkers.elle.facts import Facts, Found, show
-from txndb.sim.checkers.elle.graph import RW, WR, WW, Graph, components
+from txndb.sim.checkers.elle.graph import RW, WR, WW, Graph, components, shortest_path
 from txndb.sim.checkers.elle.txns import Txn, freeze
 
 
@@ -183,29 +184,32 @@ def _lost_updates(facts: Facts, at: RegisterKey) -> None:
 
 
 Versions = dict[Hashable, dict[Hashable, None]]
+Pair = tuple[Hashable, Hashable, int, int]
+"""Two versions in order, and the transactions that met them in that order."""
 
 
 def _versions(facts: Facts, at: RegisterKey, assume: tuple[str, ...]) -> Versions:
     """What comes after each version, as far as it is known: all installed ones, and the initial."""
     known: Versions = {}
     _extend(facts, at, known, _follows_reads(at), "")
-    if "process" in assume:
-        _extend(facts, at, known, _process_pairs(facts, at), "-process")
-    if "realtime" in assume:
-        _extend(facts, at, known, _realtime_pairs(facts, at), "-realtime")
+    for order, pairs in (("process", _process_pairs), ("realtime", _realtime_pairs)):
+        if order in assume:
+            # First what writes alone tell, so that a stale read is seen as one, not as a contradiction of versions.
+            blind = [msgspec.structs.replace(touch, read=False) for touch in at.touches if touch.wrote]
+            _extend(facts, at, known, pairs(facts, blind), "-" + order)
+            _extend(facts, at, known, pairs(facts, at.touches), "-" + order)
     return known
 
 
-def _extend(
-    facts: Facts, at: RegisterKey, known: Versions, pairs: list[tuple[Hashable, Hashable]], suffix: str
-) -> None:
+def _extend(facts: Facts, at: RegisterKey, known: Versions, pairs: list[Pair], suffix: str) -> None:
     """Add pairs to what is known, but for those that close a cycle."""
     trial: Versions = {u: dict(later) for u, later in known.items()}
-    for u, v in pairs:
-        if u != v and v in at.installed and (u in at.installed or (at.has_initial and u == at.initial)):
+    why: dict[tuple[Hashable, Hashable], tuple[int, int]] = {}
+    versions = set(at.installed) | ({at.initial} if at.has_initial else set())
+    for u, v, a, b in pairs:
+        if u != v and u in versions and v in versions:
             trial.setdefault(u, {})[v] = None
-        elif u != v and at.has_initial and v == at.initial and u in at.installed:
-            trial.setdefault(u, {})[v] = None  # back to the initial value: closes a cycle below
+            why.setdefault((u, v), (a, b))
     if at.has_initial and at.initial not in at.installed:
         for v in at.installed:
             trial.setdefault(at.initial, {})[v] = None
@@ -218,11 +222,43 @@ def _extend(
     part_of = {values[n]: p for p, part in enumerate(parts) for n in part}
     for part in parts:
         if len(part) > 1:
-            _cyclic(facts, at, [values[n] for n in part], suffix)
+            inside = {values[n] for n in part}
+            _cyclic(facts, at, {u: [v for v in trial[u] if v in inside] for u in inside}, why, suffix)
     for u, later in trial.items():
         fresh = known.setdefault(u, {})
         fresh.update(dict.fromkeys(v for v in later if part_of[u] != part_of[v]))
     _thin_initial(at, known)
+
+
+def _cyclic(
+    facts: Facts,
+    at: RegisterKey,
+    later: dict[Hashable, list[Hashable]],
+    why: dict[tuple[Hashable, Hashable], tuple[int, int]],
+    suffix: str,
+) -> None:
+    """Report a cycle of versions, by the transactions that show it."""
+    u, v = next(pair for pair in why if pair[0] in later and pair[1] in later)
+    numbers = {value: n for n, value in enumerate(later)}
+    values = list(later)
+    way = shortest_path(numbers[v], numbers[u], lambda n: [numbers[x] for x in later[values[n]]])
+    round_trip = [u, *(values[n] for n in way)]
+    links: list[str] = []
+    nodes: dict[int, None] = {}
+    for x, y in itertools.pairwise(round_trip):
+        if (x, y) not in why:
+            links.append(f"{show(x)} is before {show(y)}")
+            continue
+        a, b = why[x, y]
+        nodes.update({a: None, b: None})
+        met = (
+            f"met {show(x)} and wrote {show(y)}"
+            if a == b
+            else f"met {show(x)}, then {facts.name(b)} {show(y)}"
+        )
+        links.append(f"{facts.name(a)} {met}")
+    text = f"the versions of key {show(at.key)} go in a circle: " + "; ".join(links)
+    facts.found.append(Found("cyclic-versions" + suffix, text, tuple(nodes)))
 
 
 def _thin_initial(at: RegisterKey, known: Versions) -> None:
@@ -233,16 +269,8 @@ def _thin_initial(at: RegisterKey, known: Versions) -> None:
     known[at.initial] = {v: None for v in known[at.initial] if v not in led_to}
 
 
-def _cyclic(facts: Facts, at: RegisterKey, values: list[Hashable], suffix: str) -> None:
-    shown = ", ".join(show(v) for v in values[:6])
-    how = {"": "", "-process": " if its processes are right", "-realtime": " if it is linearizable"}[suffix]
-    text = f"the versions {shown} of key {show(at.key)} would each have to precede the others{how}"
-    nodes = tuple(at.installed[v] for v in values if v in at.installed)
-    facts.found.append(Found("cyclic-versions" + suffix, text, nodes))
-
-
-def _follows_reads(at: RegisterKey) -> list[tuple[Hashable, Hashable]]:
-    return [(touch.seen, touch.value) for touch in at.touches if touch.read and touch.wrote]
+def _follows_reads(at: RegisterKey) -> list[Pair]:
+    return [(t.seen, t.value, t.node, t.node) for t in at.touches if t.read and t.wrote]
 
 
 def _ends(touch: Touch) -> tuple[Hashable, Hashable]:
@@ -250,22 +278,21 @@ def _ends(touch: Touch) -> tuple[Hashable, Hashable]:
     return (touch.seen if touch.read else touch.value), (touch.value if touch.wrote else touch.seen)
 
 
-def _process_pairs(facts: Facts, at: RegisterKey) -> list[tuple[Hashable, Hashable]]:
-    last: dict[int, Hashable] = {}
+def _process_pairs(facts: Facts, touches: list[Touch]) -> list[Pair]:
+    last: dict[int, Touch] = {}
     pairs = []
-    for touch in at.touches:
+    for touch in touches:
         process = facts.txns[touch.node].process
-        first, end = _ends(touch)
         if process in last:
-            pairs.append((last[process], first))
-        last[process] = end
+            pairs.append((_ends(last[process])[1], _ends(touch)[0], last[process].node, touch.node))
+        last[process] = touch
     return pairs
 
 
-def _realtime_pairs(facts: Facts, at: RegisterKey) -> list[tuple[Hashable, Hashable]]:
+def _realtime_pairs(facts: Facts, touches: list[Touch]) -> list[Pair]:
     """As `orders.realtime_edges`, among the transactions that touched the key."""
     events: list[tuple[int, bool, Touch]] = []
-    for touch in at.touches:
+    for touch in touches:
         txn = facts.txns[touch.node]
         if txn.invoked is not None:
             events.append((txn.invoked, False, touch))
@@ -274,12 +301,12 @@ def _realtime_pairs(facts: Facts, at: RegisterKey) -> list[tuple[Hashable, Hasha
     events.sort(key=lambda event: event[0])
     frontier: dict[int, Hashable] = {}
     before: dict[int, list[int]] = {}
-    pairs: list[tuple[Hashable, Hashable]] = []
+    pairs: list[Pair] = []
     for _, completed, touch in events:
         first, end = _ends(touch)
         if not completed:
             before[touch.node] = list(frontier)
-            pairs += [(earlier, first) for earlier in frontier.values()]
+            pairs += [(earlier, first, node, touch.node) for node, earlier in frontier.items()]
             continue
         for node in before.pop(touch.node, []):
             frontier.pop(node, None)
