@@ -7,6 +7,9 @@ import shutil
 from pathlib import Path
 from random import Random
 
+import pytest
+
+from txndb.errors import CorruptionError, StoreError
 from txndb.storage.engine import WriteBatch
 from txndb.storage.rocks import FORCED_FLUSH_BYTES, RocksEngine
 
@@ -110,3 +113,53 @@ def test_large_tables_keep_their_index_in_pieces_that_the_cache_can_hold(tmp_pat
     assert "index_type=kTwoLevelIndexSearch" in options
     assert "partition_filters=true" in options
     assert "pin_top_level_index_and_filter=true" in options
+
+
+def test_a_damaged_store_says_that_it_is_damaged(tmp_path: Path) -> None:
+    source = tmp_path / "db"
+    engine = RocksEngine(str(source))
+    _write(engine, 1)
+    engine.sync()
+    _flush(engine, source)
+    engine.close()
+    path = next(source.glob("*.sst"))
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 0xFF
+    path.write_bytes(damaged)
+    with pytest.raises(CorruptionError, match=r"is damaged: Corruption: .*") as caught:
+        RocksEngine(str(source))
+    assert "\n" not in caught.value.message
+    assert "Replace this node" in caught.value.hint
+
+
+def test_a_store_that_is_open_elsewhere_says_so(tmp_path: Path) -> None:
+    engine = RocksEngine(str(tmp_path / "db"))
+    with pytest.raises(StoreError, match="is in use by another process"):
+        RocksEngine(str(tmp_path / "db"))
+    engine.close()
+
+
+def test_a_damaged_block_is_an_error_and_never_the_end_of_a_scan(tmp_path: Path) -> None:
+    source = tmp_path / "db"
+    engine = RocksEngine(str(source))
+    batch = WriteBatch()
+    rng = Random(1)
+    for number in range(4000):
+        batch.put(b"%06d" % number, rng.randbytes(100))
+    engine.write(batch)
+    engine.sync()
+    _flush(engine, source)
+    engine.close()
+    path = next(source.glob("*.sst"))
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 0xFF
+    path.write_bytes(damaged)
+    engine = RocksEngine(str(source))
+    for reverse in (False, True):
+        scan = engine.iterate(b"0", b"1", reverse=reverse)
+        with pytest.raises(CorruptionError, match="is damaged: Corruption"):
+            list(scan)
+    with pytest.raises(CorruptionError, match="is damaged: Corruption"):
+        for number in range(4000):
+            assert engine.get(b"%06d" % number) is not None
+    engine.close()

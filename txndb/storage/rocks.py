@@ -13,16 +13,18 @@ Invariants
 4. An iterator pins its view when it is made; `Snapshot` is not used (its iterators do not honour it).
 5. The read options of an iterator live as long as it does: rocksdict 0.3.29 gives RocksDB a pointer into the bound's
    bytes, which only the options keep; without them a scan ends at whatever that memory holds next, without an error.
+6. A scan ends at the end of its span or with an error. The binding's `items` ends silently at a damaged block; its raw
+   iterators say so, and cost about the same.
 
 Memory: `BLOCK_CACHE_BYTES` + about `FLUSH_BYTES` of memtable + table readers, to keep a node below 150 MB.
 """
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Callable, Iterator
-from itertools import chain, takewhile
-from typing import Final, cast
+from collections.abc import Iterator
+from typing import Final
 
 from rocksdict import (
     BlockBasedIndexType,
@@ -32,11 +34,12 @@ from rocksdict import (
     DBCompressionType,
     Options,
     Rdict,
+    RdictIter,
     ReadOptions,
 )
 from rocksdict import WriteBatch as RocksBatch
 
-from txndb.errors import StoreError
+from txndb.errors import CorruptionError, StoreError, TxndbError
 from txndb.storage.engine import DELETE, PUT, WriteBatch
 
 BLOCK_CACHE_BYTES: Final = 16 * 1024 * 1024
@@ -65,7 +68,10 @@ class RocksEngine:
     # ---- reading
 
     def get(self, key: bytes) -> bytes | None:
-        value: bytes | None = self._db.get(key)
+        try:
+            value: bytes | None = self._db.get(key)
+        except Exception as error:  # the binding raises plain Exception
+            raise _unreadable(self._path, error) from error
         return value
 
     def iterate(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
@@ -73,16 +79,38 @@ class RocksEngine:
             return iter(())
         options = ReadOptions()
         options.set_iterate_upper_bound(end)
-        # keeps `options` alive as long as the iterator, which only points at their bound; yields nothing
-        holder = cast(
-            "Iterator[tuple[bytes, bytes]]", map(cast("Callable[[None], None]", options.fill_cache), ())
-        )
-        if reverse:
-            # the binding's set_iterate_lower_bound (0.3.29) sets the upper bound: stop here instead
-            items = cast("Iterator[tuple[bytes, bytes]]", self._db.items(True, None, options))
-            return takewhile(lambda pair: pair[0] >= start, chain(items, holder))
-        items = cast("Iterator[tuple[bytes, bytes]]", self._db.items(False, start, options))
-        return chain(items, holder)
+        scan = self._backward if reverse else self._forward
+        return scan(
+            self._db.iter(options), start, options
+        )  # the view is pinned here, before the first pair is asked for
+
+    def _forward(self, at: RdictIter, start: bytes, options: ReadOptions) -> Iterator[tuple[bytes, bytes]]:
+        """`options` is kept for as long as `at` lives."""
+        valid, key, value, following = at.valid, at.key, at.value, at.next
+        at.seek(start)
+        while valid():
+            yield key(), value()
+            following()
+        self._must_be_at_the_end(at)
+
+    def _backward(self, at: RdictIter, start: bytes, options: ReadOptions) -> Iterator[tuple[bytes, bytes]]:
+        """The binding's set_iterate_lower_bound (0.3.29) sets the upper bound: `start` is looked for here instead."""
+        valid, key, value, preceding = at.valid, at.key, at.value, at.prev
+        at.seek_to_last()
+        while valid():
+            found = key()
+            if found < start:
+                return
+            yield found, value()
+            preceding()
+        self._must_be_at_the_end(at)
+
+    def _must_be_at_the_end(self, at: RdictIter) -> None:
+        """An iterator that cannot read on is as invalid as one at the end of its span."""
+        try:
+            at.status()
+        except Exception as error:  # the binding raises plain Exception
+            raise _unreadable(self._path, error) from error
 
     # ---- writing
 
@@ -199,13 +227,31 @@ def _open(path: str) -> Rdict:
     try:
         return Rdict(path, _options())
     except Exception as error:  # the binding raises plain Exception
-        text = str(error)
-        if "lock" in text.lower():
+        text = _words(error)
+        if text.startswith("Corruption"):
+            raise _unreadable(path, error) from error
+        if re.search(r"\block\b", text, re.IGNORECASE):  # not the block of a damaged table
             raise StoreError(
                 f"the data directory {path} is in use by another process",
                 hint="Stop the other node or choose another directory.",
             ) from error
         raise StoreError(f"cannot open the store in {path}: {text}") from error
+
+
+def _words(error: Exception) -> str:
+    """The binding's message on one line."""
+    return " ".join(str(error).split())
+
+
+def _unreadable(path: str, error: Exception) -> TxndbError:
+    """The error for what RocksDB could not read."""
+    text = _words(error)
+    if text.startswith("Corruption"):
+        return CorruptionError(
+            f"the store in {path} is damaged: {text}",
+            hint="Replace this node by a new one; its ranges have other replicas.",
+        )
+    return StoreError(f"a read of the store in {path} failed: {text}")
 
 
 def _options() -> Options:
