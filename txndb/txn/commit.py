@@ -20,7 +20,7 @@ from txndb.limits import ENTRY_WRITE_BYTES_MAX, ENTRY_WRITES_MAX
 from txndb.ranges import api
 from txndb.ranges.descriptor import RangeDescriptor
 from txndb.txn import recovery
-from txndb.txn.gateway import Attempt, Gateway
+from txndb.txn.gateway import Attempt, Gateway, must_be_bounded
 from txndb.txn.routing import raise_refusal
 
 BACKGROUND_TIMEOUT_US = 600_000_000
@@ -45,6 +45,7 @@ class Commit:
         """The whole story; every path ends the attempt."""
         txn = self._txn
         try:
+            must_be_bounded(self._gateway)
             await txn.lock(self._keys)  # K2
             if not self._keys:
                 at = self._candidate()

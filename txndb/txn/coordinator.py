@@ -29,7 +29,7 @@ from txndb.ranges import api
 from txndb.ranges.descriptor import RangeDescriptor
 from txndb.txn.api import KeyValue, Lock, Predicate
 from txndb.txn.commit import Commit
-from txndb.txn.gateway import Gateway
+from txndb.txn.gateway import Gateway, must_be_bounded
 from txndb.txn.routing import Sender
 
 FOREVER = Timestamp((1 << 63) - 1)
@@ -75,6 +75,7 @@ class SnapshotReads(Reads):
     def _fix(self) -> Timestamp:
         at = self._at
         if at is None:
+            must_be_bounded(self._gateway)
             clock = self._gateway.clock
             at = self._at = max(clock.latest(), clock.now())  # T6
         return at

@@ -91,3 +91,12 @@ class Gateway(Protocol):
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         """Run in the background, owned by the node."""
+
+
+def must_be_bounded(gateway: Gateway) -> None:
+    """T1: a gateway whose clock may be off by more than E picks no timestamps. Raises `UnavailableError`."""
+    if not gateway.clock.within_bound() and "T1" not in gateway.canaries:
+        raise UnavailableError(
+            "this node's clock may be off by more than the cluster's bound on clock error",
+            hint="It serves again when its clock is synchronised; other nodes do meanwhile.",
+        )
