@@ -29,7 +29,22 @@ CLIENT: Final = "client"
 """What clients do: hang up in the middle of COMMIT, dawdle in transactions, read slowly."""
 FAULTS: Final = (*CATEGORIES, DATABASE, CLIENT)
 WORKLOADS: Final = ("bank", "cycle", "register")
-SQL_WORKLOADS: Final = ("ddl", "append", "rw")
+SQL_WORKLOADS: Final = (
+    "ddl",
+    "append",
+    "rw",
+    "multi-register",
+    "set",
+    "set-full",
+    "counter",
+    "monotonic",
+    "sequential",
+    "long-fork",
+    "comments",
+    "g2",
+    "mutex",
+    "unique-ids",
+)
 """Workloads only a whole SQL database can run."""
 SQL_WORKLOADS_SHARE: Final = 0.6
 DATABASE_KINDS: Final = ("split", "transfer", "restart")
