@@ -21,8 +21,10 @@ from typing import Any
 import msgspec
 
 from txndb.clock import Clock
+from txndb.cluster import claim
 from txndb.cluster.body import Body
 from txndb.cluster.calls import Calls
+from txndb.cluster.claim import must_be_alone
 from txndb.cluster.clockbound import BOUND_MAX_US, ClockBound
 from txndb.cluster.identity import Identity, load_identity, load_members, save_identity, save_members
 from txndb.cluster.membership import PROTOCOL_VERSION, Membership, decode_join_response, encode_join
@@ -117,6 +119,7 @@ class Node:
         node = cls(body, options or NodeOptions())
         identity = load_identity(node.engine)
         if identity is not None:
+            await must_be_alone(body, identity, load_members(node.engine))
             await node._take_identity(identity, fresh=False)
             node.store.load()
         return node
@@ -546,6 +549,8 @@ class Node:
             return await self.membership.admit(self, self.clock_bound, payload)
         if method == "clock-bound":
             return await self.clock_bound.on_call(payload)
+        if method == claim.METHOD:
+            return claim.answer_claim(self.cluster_id, self.node, self.membership.members, payload)
         if method == "cluster-id":
             return self.cluster_id
         if method == "debug.checksums":
