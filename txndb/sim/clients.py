@@ -286,6 +286,10 @@ class Client:
             raise ConnectionLostError("the transaction's connection is gone")
         return await self._connection.execute(sql, params)
 
+    async def leave(self) -> None:
+        """Hang up; the next transaction goes to any gateway."""
+        self._drop()
+
     def close(self) -> None:
         self._drop()
 
@@ -294,7 +298,8 @@ class Client:
         if connection is not None and not connection.broken:
             return connection
         self._connection = None
-        host = self._hosts[self.rng.randrange(len(self._hosts))]
+        hosts = [host for host in self._hosts if not host.lost]
+        host = hosts[self.rng.randrange(len(hosts))]
         fresh = SimConnection(host, self._timeout_us, self.manners)
         await fresh.open()
         self._connection = fresh

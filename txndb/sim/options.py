@@ -60,7 +60,7 @@ EVENT_FAULTS: Final[dict[str, tuple[str, ...]]] = {
 SQL_DATABASE_KINDS: Final = ("schema", "old_read")
 """Acts that only a whole SQL database understands: DDL on the workload's tables, reads of the past."""
 LATER_FAULTS: Final[dict[str, tuple[str, ...]]] = {
-    "crash": ("kill_leader", "pause_leader", "lose", "half_lost"),
+    "crash": ("kill_leader", "pause_leader", "lose", "half_lost", "clone"),
     "net": ("isolate_first", "isolate_busiest", "clog", "clog_leader", "corrupt"),
     "disk": ("read_error", "engine_error", "long_stall", "rot", "misdirect"),
     "clock": ("clock_unsure",),

@@ -21,8 +21,8 @@ from txndb.sim.trace import Trace
 _TABLES: Final = (
     "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY table_name"
 )
-_AGE_MAX_US: Final = 4_000_000
-_REPEATS: Final = 4
+_AGE_MAX_US: Final = 2_000_000
+_REPEATS: Final = 6
 
 
 class PastReader:

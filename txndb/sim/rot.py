@@ -57,6 +57,19 @@ def attested(disk: SimDisk) -> Attested | None:
     return Attested(floor, end, tuple(spans)) if spans else None
 
 
+def holds_records(disk: SimDisk) -> bool:
+    """Whether the log on a disk has anything to say; one that never got a record is like none."""
+    for name in disk.list():
+        number = segment_number(name)
+        if number is not None:
+            data = disk.contents(name)
+            header = unpack_segment_header(data)
+            magic = header.flush_magic if header else None
+            if any(flush.count for flush in find_headers(data, number, magic, SEGMENT_HEADER_BYTES)):
+                return True
+    return False
+
+
 def damage(disk: SimDisk, rng: Random) -> str:
     """Change a few bytes where opening must find them; says where, empty when there is no such place."""
     known = attested(disk)

@@ -27,6 +27,9 @@ CATALOGUE: Final[dict[str, Callable[[Scene], Awaitable[None]]]] = {
     **clocks.FAULTS,
 }
 
+NEEDS_VICTIM: Final = frozenset({"lose", "half_lost", "rot", "misdirect"})
+"""Faults that cost a machine its synced data; there is one such machine in a run."""
+
 
 class Nemesis:
     """Drives faults until stopped."""
@@ -40,7 +43,6 @@ class Nemesis:
         """Start faults when the schedule says so, until cancelled or it ends."""
         while (fault := await self._schedule.next()) is not None:
             scene = self._scene.with_chance(self._schedule.chance(fault))
-            scene.trace.counts[f"fault_{fault.kind}"] += 1
             task = scene.loop.create_task(self._apply(fault.kind, scene))
             self._running[task] = fault.kind
             task.add_done_callback(self._ended)
@@ -58,7 +60,12 @@ class Nemesis:
             clocks.heal(host)
             scene.start(host)
 
-    async def _apply(self, kind: str, scene: Scene) -> None:
+    @staticmethod
+    async def _apply(kind: str, scene: Scene) -> None:
+        if kind in NEEDS_VICTIM and scene.has_victim():
+            scene.trace.counts["spared"] += 1
+            return
+        scene.trace.counts[f"fault_{kind}"] += 1
         await CATALOGUE[kind](scene)
 
     def _ended(self, task: asyncio.Task[None]) -> None:

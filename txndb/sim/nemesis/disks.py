@@ -86,8 +86,6 @@ async def full(scene: Scene) -> None:
 async def rot(scene: Scene) -> None:
     """Bits of the synced log change, while the node is down or under it."""
     host = scene.victim()
-    if host is None:
-        return
     at_rest = scene.rng.random() < 0.6
     if at_rest:
         host.power_off()
@@ -107,8 +105,6 @@ async def rot(scene: Scene) -> None:
 async def misdirect(scene: Scene) -> None:
     """The next write of the log reports success, but its bytes go to another place; later the node is restarted."""
     host = scene.victim()
-    if host is None:
-        return
     scene.note(f"n{host.machine} next write goes astray")
     host.suspect = True
     host.disk.fail_next("misdirect")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from txndb.sim.host import SimHost
 from txndb.sim.nemesis.scene import Scene
+from txndb.sim.rot import holds_records
+
+_LOOK_S: Final = 0.005
+_LOOKS_MAX: Final = 600
 
 
 async def kill(scene: Scene) -> None:
@@ -91,8 +96,6 @@ async def power_in_io(scene: Scene) -> None:
 async def lose(scene: Scene) -> None:
     """A machine burns down. It never returns, or comes back empty, and then only under a new node id (rule P7)."""
     host = scene.victim()
-    if host is None:
-        return
     host.power_off()
     scene.note(f"n{host.machine} is lost with all its data")
     host.wipe()
@@ -104,37 +107,53 @@ async def lose(scene: Scene) -> None:
 async def half_lost(scene: Scene) -> None:
     """Either the log or the engine is gone: the other half alone must not start (rule P7)."""
     host = scene.victim()
-    if host is None:
-        return
     host.power_off()
     half = scene.rng.choice(("engine", "log"))
+    told = holds_records(host.disk)
     if half == "engine":
         host.store.wipe()
     else:
         host.disk.wipe()
-    host.damage = f"without its {half}"
-    scene.note(f"n{host.machine} is left {host.damage}")
+    scene.note(f"n{host.machine} is left without its {half}")
+    host.suspect = True
+    if told or half == "log":
+        host.damage = f"without its {half}"
     await scene.lasts()
     scene.start(host)
 
 
 async def clone(scene: Scene) -> None:
-    """An old copy of a data directory is started beside the node it was taken from: it must be refused, or harm nobody.
+    """An old copy of a data directory is started beside the node it was taken from: it must be refused (rule P7).
 
-    The copy is taken now, and started after a while in which the original may have been restarted or not.
+    In between the original may have been started again. While the original itself is down or paused nobody could tell,
+    so then the copy is taken away.
     """
     host = scene.any_host()
-    if host.lost or host.bereft or host.copies:
+    if not host.ready or host.bereft or host.copies:
         return
     scene.note(f"the data directory of n{host.machine} is copied")
     copy = host.duplicate()
+    copy.on_ready = lambda copy: scene.loop.problems.append(
+        f"n{copy.machine}, a copy, serves beside the original"
+    )
+    if scene.rng.random() < 0.5:
+        host.kill()
+        scene.start(host)
     await scene.lasts()
-    if not host.alive or host.bereft:
+    if not _present(host):
         return
     scene.note(f"the copy of n{host.machine} is started beside it")
     copy.start()
-    await scene.wait(4 * scene.options.fault_lasts_us)
+    for _ in range(_LOOKS_MAX):
+        await asyncio.sleep(_LOOK_S)
+        if not copy.alive or not _present(host):
+            break
     copy.kill()
+
+
+def _present(host: SimHost) -> bool:
+    incarnation = host.incarnation
+    return host.ready and not host.bereft and incarnation is not None and not incarnation.paused
 
 
 FAULTS: Final[dict[str, Callable[[Scene], Awaitable[None]]]] = {

@@ -1,7 +1,7 @@
 """What a fault acts upon: the machines, the network, the options, the story, and the fault's own chance.
 
 Invariant: at most one machine of a run loses synced data, for replicas are not replaced: a second one could take the
-quorum of a range. `victim` hands that machine out, and always the same one.
+quorum of a range. `victim` hands that machine out, once.
 """
 
 from __future__ import annotations
@@ -63,11 +63,14 @@ class Scene:
             return self.any_host()
         return max(ready, key=lambda host: len(host.brain.leads()) if host.brain is not None else 0)
 
-    def victim(self) -> SimHost | None:
-        """A machine that may lose synced data; None when one has."""
+    def has_victim(self) -> bool:
+        """Whether a machine has lost synced data."""
+        return any(host.bereft for host in self.hosts)
+
+    def victim(self) -> SimHost:
+        """A machine that may lose synced data from now on; the only one of the run."""
+        assert not self.has_victim()
         chosen = self.any_host()
-        if any(host.bereft for host in self.hosts):
-            return None
         chosen.bereft = True
         chosen.gone_for_good = self.rng.random() < 0.4
         return chosen
