@@ -202,6 +202,14 @@ def test_a_refusal_is_a_failure_and_the_connection_stays(setting: Setting) -> No
     assert setting.client.operations_ok == 2
 
 
+def test_a_client_that_leaves_logs_in_anew(setting: Setting) -> None:
+    setting.transact()
+    setting.loop.create_task(setting.client.leave())
+    setting.transact()
+    assert setting.log.count("login") == 2
+    assert setting.log.count("close") == 1
+
+
 def test_a_hanging_commit_is_given_up_as_unknown_and_hung_up(setting: Setting) -> None:
     def pause() -> None:
         assert setting.host.incarnation is not None

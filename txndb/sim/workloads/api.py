@@ -90,6 +90,19 @@ class SqlClient(Protocol):
         Raises `TxndbError` for the node's errors, `ConnectionLostError`.
         """
 
+    async def leave(self) -> None:
+        """Hang up, outside of transactions; the next one goes to any gateway, where nothing of this client is known.
+
+        What the old gateway's clock has seen travels along with a connection; only without it is real-time order
+        the database's own work.
+        """
+
+
+async def wander(client: SqlClient, share: float) -> None:
+    """With a probability leave the gateway."""
+    if client.rng.random() < share:
+        await client.leave()
+
 
 class Workload(Protocol):
     """One kind of traffic with its invariant; made from a `Random` that draws its shape."""

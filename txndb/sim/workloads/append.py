@@ -17,7 +17,7 @@ from txndb.sim.checkers.elle import levels
 from txndb.sim.checkers.elle.judge import check_append
 from txndb.sim.checkers.verdict import Verdict
 from txndb.sim.history import History, Op
-from txndb.sim.workloads.api import SqlClient
+from txndb.sim.workloads.api import SqlClient, wander
 from txndb.sim.workloads.cells import LISTS, make, split_somewhere
 from txndb.sim.workloads.micro import PAST, Keys, Micro, Performer, present, timeless, told
 from txndb.sim.workloads.verdicts import findings
@@ -46,6 +46,7 @@ class Append:
         await make(client, self.performer.tables, self.splits)
 
     async def operate(self, client: SqlClient) -> None:
+        await wander(client, 0.1)
         rng = client.rng
         if rng.random() < self.past:
             await self._read_past(client)

@@ -12,7 +12,7 @@ from typing import Any
 
 from txndb.sim.checkers.bank import check_bank
 from txndb.sim.history import History
-from txndb.sim.workloads.api import SqlClient
+from txndb.sim.workloads.api import SqlClient, wander
 
 Row = tuple[int, int, int]
 
@@ -40,6 +40,7 @@ class Bank:
             await client.single(f"ALTER TABLE accounts SPLIT AT VALUES ({at})")
 
     async def operate(self, client: SqlClient) -> None:
+        await wander(client, 0.1)
         if client.rng.random() < 0.3:
             await self._read(client, client.rng.randrange(3))
         else:

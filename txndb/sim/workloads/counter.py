@@ -14,7 +14,7 @@ from typing import Final
 
 from txndb.sim.checkers import counter
 from txndb.sim.history import History
-from txndb.sim.workloads.api import SqlClient
+from txndb.sim.workloads.api import SqlClient, wander
 from txndb.sim.workloads.micro import told
 from txndb.sim.workloads.sets import by_key, final_reads
 from txndb.sim.workloads.verdicts import findings
@@ -42,6 +42,7 @@ class Counter:
             await client.single(f"ALTER TABLE counters SPLIT AT VALUES ({shard}, 0)")
 
     async def operate(self, client: SqlClient) -> None:
+        await wander(client, 0.2)
         key = client.rng.randrange(_COUNTERS)
         if client.rng.random() < 0.35:
             await self._read(client, key)

@@ -13,7 +13,7 @@ from typing import Final
 
 from txndb.sim.checkers import longfork
 from txndb.sim.history import History
-from txndb.sim.workloads.api import SqlClient
+from txndb.sim.workloads.api import SqlClient, wander
 from txndb.sim.workloads.cells import REGISTERS, make, split_somewhere
 from txndb.sim.workloads.micro import PAST, Micro, Performer, told
 from txndb.sim.workloads.verdicts import findings
@@ -40,6 +40,7 @@ class LongFork:
         await make(client, self.performer.tables, self.splits)
 
     async def operate(self, client: SqlClient) -> None:
+        await wander(client, 0.2)
         rng = client.rng
         if rng.random() < 0.4 or not self._groups:
             await self._write(client)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from txndb.sim.checkers.register import check_registers
 from txndb.sim.history import Call, History
-from txndb.sim.workloads.api import SqlClient
+from txndb.sim.workloads.api import SqlClient, wander
 
 Key = tuple[int, int]
 """(table, row)"""
@@ -44,6 +44,7 @@ class Register:
                 await client.single(f"ALTER TABLE reg{table} SPLIT AT VALUES ({2 * i + 2})")
 
     async def operate(self, client: SqlClient) -> None:
+        await wander(client, 0.1)
         rng = client.rng
         self._invoked += 1
         generation = self._invoked // (_OPERATIONS_PER_KEY * _KEYS_LIVE)

@@ -15,7 +15,7 @@ from typing import Final
 from txndb.errors import OutcomeUnknownError, TxndbError
 from txndb.sim.checkers import sequential
 from txndb.sim.history import History
-from txndb.sim.workloads.api import GaveUpError, SqlClient
+from txndb.sim.workloads.api import GaveUpError, SqlClient, wander
 from txndb.sim.workloads.verdicts import findings
 
 _TABLES: Final = 3
@@ -29,6 +29,7 @@ class Sequential:
     model = "sequential"
 
     def __init__(self, rng: Random) -> None:
+        self.wandering = rng.choice((0.0, 0.3, 1.0))
         self.subkeys = rng.choice((2, 4, 6))
         self.splits = rng.randrange(4)
         self._keys = 0
@@ -67,6 +68,7 @@ class Sequential:
     async def _write(self, client: SqlClient, key: int) -> None:
         async def perform() -> int:
             for subkey in range(self.subkeys):
+                await wander(client, self.wandering)
                 sql = f"INSERT INTO {self._table(key, subkey)} (k, sub) VALUES ($1, $2)"
                 try:
                     await client.single(sql, (key, subkey), writes=True)
@@ -84,6 +86,7 @@ class Sequential:
         async def perform() -> list[object]:
             seen: list[int | None] = []
             for subkey in reversed(range(self.subkeys)):
+                await wander(client, self.wandering)
                 sql = f"SELECT sub FROM {self._table(key, subkey)} WHERE k = $1 AND sub = $2"
                 rows = (await client.single(sql, (key, subkey))).rows
                 seen.append(int(rows[0][0]) if rows else None)

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from txndb.sim.checkers import sets
 from txndb.sim.history import History, Op
-from txndb.sim.workloads.api import SqlClient
+from txndb.sim.workloads.api import SqlClient, wander
 from txndb.sim.workloads.micro import told
 from txndb.sim.workloads.verdicts import findings
 
@@ -51,6 +51,7 @@ class SetWorkload:
                 await client.single(f"ALTER TABLE set{i} SPLIT AT VALUES ({at}, 0)")
 
     async def operate(self, client: SqlClient) -> None:
+        await wander(client, 0.2)
         if self._added and client.rng.random() < self.reads:
             await self._read(client, (self._added - 1) // _ADDS_PER_KEY, client.rng.randrange(3))
         else:
