@@ -80,6 +80,12 @@ LISTS: list[tuple[str, set[str], str, tuple[str, ...]]] = [
     ("its own append at the end", set(), "strict_serializable", ("ax1 rx1",)),
     ("two reads that differ", {"internal", "G-single-item"}, "read_committed", ("rx rx1", "ax1")),
     ("two reads and an append between", set(), "strict_serializable", ("rx1 ax2 rx12", "ax1")),
+    (
+        "an append made, seen twice out of place",
+        {"internal", "G-single-item"},
+        "read_committed",
+        ("ax1", "rx1 ax3 rx123 rx123", "ax2"),
+    ),
     ("an append before it is made", {"future-read"}, "read_uncommitted", ("rx1 ax1",)),
     ("an aborted append below", {"G1a", "dirty-update"}, "read_uncommitted", ("!ax1", "ax2", "rx12")),
     ("reads in two orders", {"incompatible-order"}, "read_uncommitted", ("ax1", "ax2", "rx12", "rx2")),

@@ -41,7 +41,8 @@ class Read(msgspec.Struct, frozen=True):
     node: int
     value: list[Any]
     below: int
-    """Length of the version it read: all but the reader's own appends. -1: it contradicts the transaction's steps."""
+    """Length of the version it read: all but the reader's own appends. -1: it or an earlier one contradicts the
+    transaction's steps."""
     then_wrote: bool
     """The transaction read before it appended, and did append."""
 
@@ -104,6 +105,8 @@ class _State(msgspec.Struct):
 
     base: list[Any] | None = None
     own: list[Hashable] = []
+    spoilt: bool = False
+    """A read contradicted these: what it and later ones show is no version the transaction's steps lead to."""
 
 
 def _reads_of(facts: Facts, txn: Txn, reads: dict[Hashable, list[Read]]) -> None:
@@ -134,10 +137,11 @@ def _reads_of(facts: Facts, txn: Txn, reads: dict[Hashable, list[Read]]) -> None
                     (txn.node,),
                 )
             )
-            below = -1
+            state.spoilt = True
         first = state.base is None and not state.own
-        reads[mop.key].append(Read(txn.node, value, below, first and mop.key in writes))
-        state.base, state.own = (value, []) if below < 0 else (value[:below], state.own)
+        version = -1 if state.spoilt else below
+        reads[mop.key].append(Read(txn.node, value, version, first and mop.key in writes))
+        state.base, state.own = (value, []) if state.spoilt else (value[:below], state.own)
 
 
 def _list(value: list[Any]) -> str:
