@@ -47,12 +47,39 @@ def test_a_data_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
         DataDir.open(tmp_path / "file" / "data")
 
 
-def test_damaged_addresses_are_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"{", b'{"sql":5}', b'{"sql":"nowhere"}', b"\xff"])
+def test_damaged_addresses_are_named(tmp_path: Path, content: bytes) -> None:
     data = DataDir.open(tmp_path)
-    (tmp_path / "addresses").write_text("{")
-    with pytest.raises(StoreError, match="cannot read"):
+    (tmp_path / "addresses").write_bytes(content)
+    with pytest.raises(StoreError, match="addresses is damaged: ") as caught:
         data.addresses()
+    assert "remove the file" in caught.value.hint
     data.close()
+
+
+def test_a_directory_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "log").mkdir()
+    (tmp_path / "PG_VERSION").write_text("15")
+    code, said = start("--data", str(tmp_path))
+    assert (code, said.count("\n")) == (1, 1)
+    assert "holds other files (PG_VERSION, …) and no node's data" in said
+    assert sorted(os.listdir(tmp_path)) == ["PG_VERSION", "base", "log"]
+
+
+def test_a_fresh_file_system_and_what_is_put_beside_a_nodes_data_are_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / ".keep").touch()
+    DataDir.open(tmp_path).close()
+    (tmp_path / "notes.txt").touch()
+    DataDir.open(tmp_path).close()
+
+
+def test_a_host_that_is_unknown_is_named(tmp_path: Path) -> None:
+    code, said = start("--data", str(tmp_path / "data"), "--rpc", "nowhere.invalid:0", "--insecure")
+    assert (code, said.count("\n")) == (1, 1)
+    assert "cannot listen on --rpc nowhere.invalid:0: " in said
+    assert "Unknown error" not in said
 
 
 @pytest.mark.parametrize("option", ["--sql", "--rpc", "--http"])

@@ -163,3 +163,12 @@ def test_a_damaged_block_is_an_error_and_never_the_end_of_a_scan(tmp_path: Path)
         for number in range(4000):
             assert engine.get(b"%06d" % number) is not None
     engine.close()
+
+
+def test_a_close_that_cannot_write_is_a_store_error(tmp_path: Path) -> None:
+    engine = RocksEngine(str(tmp_path / "db"))
+    _write(engine, 1)
+    engine.sync()
+    shutil.rmtree(tmp_path / "db")
+    with pytest.raises(StoreError, match="the close of the store in .* failed: IO error"):
+        engine.close()

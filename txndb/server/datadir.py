@@ -17,9 +17,15 @@ from typing import Final
 
 import msgspec
 
-from txndb.errors import StoreError
+from txndb.errors import ProtocolError, StoreError
+from txndb.server.peers import parse_address
 
 _ADDRESSES: Final = "addresses"
+_OURS: Final = frozenset(("LOCK", "log", "engine", _ADDRESSES, f"{_ADDRESSES}.new", "lost+found"))
+"""What a node finds in its directory; the last is what file systems put into a fresh one."""
+
+
+_ADDRESSES_HINT: Final = "Give --sql, --rpc and --http as they were, and remove the file."
 
 
 class DataDir:
@@ -31,8 +37,10 @@ class DataDir:
 
     @classmethod
     def open(cls, path: Path) -> DataDir:
-        """Create it if it is missing, lock it; `StoreError` if another process has it or it cannot be used."""
+        """Create it if it is missing, lock it; `StoreError` if another process has it, it holds something else than a
+        node's data, or it cannot be used."""
         try:
+            must_not_be_foreign(path)
             for directory in (path, path / "log", path / "engine"):
                 directory.mkdir(parents=True, exist_ok=True)
             fd = os.open(path / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -65,12 +73,20 @@ class DataDir:
 
     def addresses(self) -> dict[str, str]:
         """Where the node listened last; empty on its first start."""
+        path = self.path / _ADDRESSES
         try:
-            return msgspec.json.decode((self.path / _ADDRESSES).read_bytes(), type=dict[str, str])
+            found = msgspec.json.decode(path.read_bytes(), type=dict[str, str])
+            for address in found.values():
+                parse_address(address)
         except FileNotFoundError:
             return {}
-        except (msgspec.DecodeError, UnicodeDecodeError, OSError) as e:
-            raise StoreError(f"cannot read {self.path / _ADDRESSES}: {e}") from None
+        except OSError as e:
+            raise StoreError(f"cannot read {path}: {e.strerror}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+            raise StoreError(f"{path} is damaged: {e}", hint=_ADDRESSES_HINT) from None
+        except ProtocolError as e:
+            raise StoreError(f"{path} is damaged: {e.message}", hint=_ADDRESSES_HINT) from None
+        return found
 
     def remember_addresses(self, addresses: dict[str, str]) -> None:
         """Replace what `addresses` returns, atomically."""
@@ -79,6 +95,20 @@ class DataDir:
     def close(self) -> None:
         """Let the next process in."""
         os.close(self._lock_fd)
+
+
+def must_not_be_foreign(path: Path) -> None:
+    """`StoreError` when the directory holds files and no node's data: a mistyped path must not be filled with ours."""
+    try:
+        names = set(os.listdir(path))
+    except FileNotFoundError:
+        return
+    others = sorted(name for name in names - _OURS if not name.startswith("."))
+    if others and not {"log", "engine"} <= names:
+        raise StoreError(
+            f"{path} holds other files ({others[0]}{', …' if len(others) > 1 else ''}) and no node's data",
+            hint="Choose an empty directory or a new one.",
+        )
 
 
 def write_atomically(path: Path, data: bytes) -> None:

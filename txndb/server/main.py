@@ -221,6 +221,8 @@ def join_address(host: str, port: int) -> str:
 
 def errno_text(error: OSError) -> str:
     """The operating system's words for an error, without asyncio's around them."""
+    if isinstance(error, socket.gaierror):  # its numbers are not errno's
+        return error.strerror or str(error)
     return os.strerror(error.errno) if error.errno else str(error)
 
 

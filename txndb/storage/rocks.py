@@ -202,10 +202,13 @@ class RocksEngine:
         """Sync what can be synced and release the directory's lock."""
         if not self._failed:
             self.sync()
-        self._db.close()
+        try:
+            self._db.close()
+        except Exception as error:  # the binding raises plain Exception
+            raise self._poison("the close", error) from error
 
     def _poison(self, what: str, error: Exception) -> StoreError:
-        self._failed = f"{what} of the store in {self._path} failed: {error}"
+        self._failed = f"{what} of the store in {self._path} failed: {_words(error)}"
         return StoreError(self._failed)
 
 

@@ -198,7 +198,7 @@ class RaftLog:
             )
             if create:
                 if recovered is not None and recovered.record_count:
-                    raise StoreError("the data directory already holds a raft log")
+                    raise StoreError("the data directory holds a raft log but no store that belongs to it")
                 recovered = None  # an empty one is what a crash while creating it left
             elif recovered is None:
                 raise StoreError("the raft log is missing from the data directory")
