@@ -20,7 +20,10 @@ it got with each span, and age=N.
     time US                                the clock moves on, what is due happens
     lease on|off [proposals=no]            the leader lease, and whether Raft takes proposals
     drop NAME                              the gateway no longer knows the attempt (K5)
+    ticks US                               from now on every reading of the clock takes so long
+    early                                  the range's timer fires before its time, by a clock that is ahead
     clockerror US                          what the node knows of its own clock's error
+    replicas NODE…                         propose a change of replicas
     gc AT | outcomegc NAME                 propose a collection (of attempts whose names sort before NAME)
     show | records
 
@@ -38,7 +41,7 @@ from tests.ranges.lockscript import format_item, items_of, make_txn, name_of
 from txndb.clock import Clock
 from txndb.errors import UnavailableError
 from txndb.ids import NodeId, RangeId, Timestamp, make_timestamp
-from txndb.raft.types import KIND_CONFIG, KIND_NORMAL, Entry
+from txndb.raft.types import KIND_CONFIG, KIND_NORMAL, Config, Entry
 from txndb.ranges import api
 from txndb.ranges.command import Command as RangeCommand
 from txndb.ranges.command import GcCommand, OutcomeGcCommand, encode_command
@@ -46,6 +49,7 @@ from txndb.ranges.descriptor import RangeDescriptor, make_replica_id
 from txndb.ranges.handover import decode_handover
 from txndb.ranges.leaseholder import Handover, Leaseholder
 from txndb.ranges.locks import LockEntry
+from txndb.ranges.replica import decode_voters
 from txndb.ranges.state import RangeState, birth_batch
 from txndb.storage.engine import WriteBatch
 from txndb.storage.memory import MemoryEngine
@@ -60,8 +64,10 @@ class VirtualTime:
     def __init__(self) -> None:
         self.now_us = START_US
         self.own_error_us = 0
+        self.reading_us = 0
 
     def wall_us(self) -> int:
+        self.now_us += self.reading_us
         return self.now_us
 
     def monotonic_us(self) -> int:
@@ -93,7 +99,7 @@ class ScriptRange:
         self.script = script
         self.state = state
         self.term = 6
-        self.log: list[RangeCommand] = []
+        self.log: list[RangeCommand | Config] = []
         self.appended = state.applied_index + 1  # the no-op
         self.leaseholder: Leaseholder
         self.lease = True
@@ -102,7 +108,7 @@ class ScriptRange:
     def lead(self, handover: Handover | None) -> None:
         """Become leader of the present term, its no-op applied."""
         entry = Entry(self.appended, self.term, KIND_NORMAL, b"")
-        self.state.apply([entry], KIND_CONFIG, lambda data: ())
+        self.state.apply([entry], KIND_CONFIG, decode_voters)
         script = self.script
         self.leaseholder = Leaseholder(
             self, self.state, script.clock, self.term, lambda program: lambda value: True, script.canaries
@@ -135,6 +141,12 @@ class ScriptRange:
 
     def leader_hint(self) -> int:
         return 0
+
+
+def log_entry(index: int, term: int, proposed: RangeCommand | Config) -> Entry:
+    if isinstance(proposed, Config):
+        return Entry(index, term, KIND_CONFIG, proposed.encode())
+    return Entry(index, term, KIND_NORMAL, encode_command(proposed))
 
 
 def format_command(command: RangeCommand) -> str:
@@ -374,12 +386,9 @@ class RangeScript:
         at = self.at
         count = int(command.args[0]) if command.args else len(at.log)
         commands, at.log = at.log[:count], at.log[count:]
-        entries = [
-            Entry(at.appended + 1 + i, at.term, KIND_NORMAL, encode_command(each))
-            for i, each in enumerate(commands)
-        ]
+        entries = [log_entry(at.appended + 1 + i, at.term, each) for i, each in enumerate(commands)]
         at.appended += count
-        effects = at.state.apply(entries, KIND_CONFIG, lambda data: ())
+        effects = at.state.apply(entries, KIND_CONFIG, decode_voters)
         for effect in effects:
             if effect.verdict:
                 self.say(f"verdict {effect.verdict.name}")
@@ -406,8 +415,7 @@ class RangeScript:
         at.log = []
         for each in commands:
             at.appended += 1
-            entry = Entry(at.appended, at.term, KIND_NORMAL, encode_command(each))
-            at.state.apply([entry], KIND_CONFIG, lambda data: ())
+            at.state.apply([log_entry(at.appended, at.term, each)], KIND_CONFIG, decode_voters)
         at.term += 1
         at.appended += 1
         at.lead(handover)
@@ -433,7 +441,7 @@ class RangeScript:
                 each.leaseholder.on_time()
             else:
                 each.serve()
-        self.time.now_us = end
+        self.time.now_us = max(self.time.now_us, end)
 
     def _do_lease(self, command: Command) -> None:
         self.at.lease = command.args[0] == "on"
@@ -444,11 +452,22 @@ class RangeScript:
     def _do_clockerror(self, command: Command) -> None:
         self.time.own_error_us = int(command.args[0])
 
+    def _do_early(self, command: Command) -> None:
+        number = self.at.state.range_id
+        self.wakes = [wake for wake in self.wakes if wake[1] != number]
+        self.at.leaseholder.on_time()
+
+    def _do_ticks(self, command: Command) -> None:
+        self.time.reading_us = int(command.args[0])
+
     def _do_drop(self, command: Command) -> None:
         _, txn, _ = self._txn(command)
         record = self.at.leaseholder.drop_dead(txn.attempt)
         if record is not None:
             self.say(f"to be recovered, anchor {record.anchor.decode()}")
+
+    def _do_replicas(self, command: Command) -> None:
+        self.at.log.append(Config(tuple(make_replica_id(NodeId(int(node)), 1) for node in command.args)))
 
     def _do_gc(self, command: Command) -> None:
         here = self.at.state.descriptor
