@@ -16,7 +16,7 @@ import msgspec
 from txndb.sim.checkers.calls import HistoryError
 from txndb.sim.checkers.elle import levels, plot
 from txndb.sim.checkers.linearizability import STEPS_MAX
-from txndb.sim.checkers.models import MODELS, Options, judge
+from txndb.sim.checkers.models import ALIASES, MODELS, Options, judge
 from txndb.sim.checkers.reader import read_history
 from txndb.sim.checkers.verdict import Verdict
 from txndb.sim.history import Op
@@ -94,7 +94,9 @@ def _plot(context: click.Context, parameter: click.Parameter, value: Path | None
 
 @click.command("check", cls=_Command)
 @click.argument("history", type=click.File("rb"))
-@click.option("--model", type=click.Choice(tuple(MODELS)), required=True, help="What the history is of.")
+@click.option(
+    "--model", type=click.Choice((*MODELS, *ALIASES)), required=True, help="What the history is of."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: valid, anomalies, weakest_level, …")
 @click.option(
     "--plot",
@@ -106,6 +108,8 @@ def _plot(context: click.Context, parameter: click.Parameter, value: Path | None
 @click.option(
     "--level", default="serializable", callback=_level, help="append, rw: the isolation level to judge by."
 )
+@click.option("--sequential-keys", is_flag=True, help="rw: each process sees each key move forward only.")
+@click.option("--linearizable-keys", is_flag=True, help="rw: each key by itself is linearizable.")
 @click.option(
     "--initial", callback=_json, metavar="JSON", help="First value of registers, counters, strings."
 )
@@ -154,6 +158,8 @@ def _options(given: dict[str, Any]) -> Options:
     return Options(
         initial=given["initial"],
         level=given["level"],
+        sequential_keys=given["sequential_keys"],
+        linearizable_keys=given["linearizable_keys"],
         total=given["total"],
         accounts=given["accounts"],
         negative_allowed=given["negative_balances"],
@@ -168,6 +174,8 @@ def _options(given: dict[str, Any]) -> Options:
 
 
 def _write_plot(to: Path, verdict: Verdict, ops: list[Op]) -> None:
+    if not any(anomaly.cycle for anomaly in verdict.anomalies):
+        click.echo("no cycle was found: the plot is empty", err=True)
     draw = plot.svg if to.suffix == ".svg" else plot.dot
     try:
         to.write_text(draw(verdict, ops), encoding="utf-8")

@@ -12,6 +12,8 @@ Two searches decide it, for they are slow on different histories:
 - the *search* (Wing & Gong 1993 with Lowe's memoisation, §3) goes depth first and back, remembering every (set of calls
   that took effect, state) seen. It finds an explanation without looking at all of them.
 
+They take turns, each turn with more steps.
+
 What both may leave out, each by exchanging two calls in an explanation (invariants of the pruning):
 1. A pending call that changes no state whatever (a read, a refused compare-and-set: `pure`) takes effect as soon as it
    fits, with no alternative tried. (A write of the value that is there already is not such a call: it may be needed
@@ -25,8 +27,8 @@ What both may leave out, each by exchanging two calls in an explanation (invaria
 A model's states are hashable, and so are the arguments and results it is shown (`calls.frozen`). Its step may look at
 a call's operation, argument and result, and at whether the outcome is known – at nothing else (3).
 
-Bounded: after `steps_max` steps of the model, or with more than `MEMORY_BYTES_MAX` of memory in use for what was seen,
-the verdict is unknown (None), never a guess.
+Bounded: after `steps_max` steps of the model in one turn, or with more than `MEMORY_BYTES_MAX` of memory in use for
+what was seen, the verdict is unknown (None), never a guess.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ STEPS_MAX: Final = 5_000_000
 MEMORY_BYTES_MAX: Final = 1 << 30
 _ENTRY_BYTES: Final = 300
 """A remembered configuration without its bits: tuple, set entry, small state."""
-_SWEEP_FIRST_SHARE: Final = 10
+_STEPS_FIRST: Final = 20_000
+_STEPS_GROWTH: Final = 8
 _STATES_SHOWN: Final = 8
 
 
@@ -75,16 +78,18 @@ def check(
 ) -> Judgement:
     """Whether some order of the calls, consistent with real time, explains every result.
 
-    Args: `initial` is the model's first state; `step` its behaviour; `steps_max` how many steps each search may take;
-    `pure` names the calls that never change a state.
+    Args: `initial` is the model's first state; `step` its behaviour; `steps_max` how many steps either search may take
+    in its last turn; `pure` names the calls that never change a state.
     """
     calls = frozen_calls(calls)
-    judgement = sweep(calls, initial, step, steps_max // _SWEEP_FIRST_SHARE, pure)
-    if judgement.valid is None:
-        judgement = search(calls, initial, step, steps_max, pure)
-    if judgement.valid is None:
-        judgement = sweep(calls, initial, step, steps_max, pure)
-    return judgement
+    budget = min(steps_max, _STEPS_FIRST)
+    while True:
+        judgement = sweep(calls, initial, step, budget, pure)
+        if judgement.valid is None:
+            judgement = search(calls, initial, step, budget, pure)
+        if judgement.valid is not None or budget == steps_max:
+            return judgement
+        budget = min(steps_max, _STEPS_GROWTH * budget)
 
 
 def sweep(
@@ -257,17 +262,16 @@ class _Sweep:
 
 
 class _Entries:
-    """Calls and returns in order as a doubly linked list in arrays; index 0 is the head, -1 the end.
+    """Known calls and their returns in order, as a doubly linked list in arrays; index 0 is the head, -1 the end.
 
-    Entry 2i+1 is call i, entry 2i+2 its return (absent when unknown).
+    Entry 2i+1 is call i, entry 2i+2 its return. Whenever a call is out of the list, so is its return.
     """
 
     def __init__(self, calls: Sequence[Call]) -> None:
         moments: list[tuple[int, int]] = []
         for i, call in enumerate(calls):
-            moments.append((call.invoked, 2 * i + 1))
             if call.returned is not None:
-                moments.append((call.returned, 2 * i + 2))
+                moments += [(call.invoked, 2 * i + 1), (call.returned, 2 * i + 2)]
         moments.sort()
         size = 2 * len(calls) + 2
         self.next = [-1] * size
@@ -291,60 +295,99 @@ class _Entries:
             self.previous[after] = entry
 
 
+class _Search:
+    """One depth-first search. Where it stands, the pending calls are tried in order, then the unknown ones."""
+
+    def __init__(self, calls: Sequence[Call], step: Step, pure: Pure) -> None:
+        self.calls = calls
+        self.twins = _twins(calls)
+        self.step = step
+        self.pure = [call.returned is not None and pure(call) for call in calls]
+        self.entries = _Entries(calls)
+        self.unknown = sorted(
+            (i for i, call in enumerate(calls) if call.returned is None), key=lambda i: calls[i].invoked
+        )
+        self.rank = {i: rank for rank, i in enumerate(self.unknown)}
+        self.done = 0
+        self.stack: list[tuple[int, Hashable, bool]] = []
+        self.stuck: Call | None = None
+
+    def run(self, initial: Hashable, steps_max: int) -> Judgement:
+        calls, step, twins = self.calls, self.step, self.twins
+        returns_left = len(calls) - len(self.unknown)
+        seen: set[tuple[int, Hashable]] = set()
+        seen_max = MEMORY_BYTES_MAX // (_ENTRY_BYTES + len(calls) // 8)
+        state = initial
+        i = self._after(-1)
+        for _ in range(steps_max):
+            if not returns_left:
+                return Judgement(True)
+            if i == -1:
+                while self.stack:
+                    i, state, only = self._undo()
+                    returns_left += i not in self.rank
+                    if not only:
+                        break
+                else:
+                    return Judgement(False, self.stuck)
+            elif twins[i] == -1 or self.done >> twins[i] & 1:
+                fits, after = step(state, calls[i])
+                key = (self.done | 1 << i, after)
+                idle = i in self.rank and after == state
+                if fits and not idle and key not in seen:
+                    if len(seen) >= seen_max:
+                        break
+                    seen.add(key)
+                    self._do(i, state)
+                    returns_left -= i not in self.rank
+                    state, i = after, -1
+            i = self._after(i)
+        return Judgement(None)
+
+    def _do(self, i: int, state: Hashable) -> None:
+        self.stack.append((i, state, self.pure[i]))
+        self.done |= 1 << i
+        if i not in self.rank:
+            self.entries.lift(2 * i + 1)
+            self.entries.lift(2 * i + 2)
+
+    def _undo(self) -> tuple[int, Hashable, bool]:
+        i, state, only = self.stack.pop()
+        self.done &= ~(1 << i)
+        if i not in self.rank:
+            self.entries.unlift(2 * i + 2)
+            self.entries.unlift(2 * i + 1)
+        return i, state, only
+
+    def _after(self, i: int) -> int:
+        """The call to try after i, or the first one after -1; -1 if there is none."""
+        if self.entries.next[0] == -1:
+            return -1
+        rank = 0
+        if i in self.rank:
+            rank = self.rank[i] + 1
+        else:
+            entry = self.entries.next[0 if i == -1 else 2 * i + 1]
+            if entry & 1 and entry != -1:
+                return entry >> 1
+        while rank < len(self.unknown) and self.done >> self.unknown[rank] & 1:
+            rank += 1
+        blocking = self._first_return()
+        if rank < len(self.unknown) and self.calls[self.unknown[rank]].invoked < (blocking.returned or 0):
+            return self.unknown[rank]
+        if self.stuck is None or (blocking.returned or 0) > (self.stuck.returned or 0):
+            self.stuck = blocking
+        return -1
+
+    def _first_return(self) -> Call:
+        entry = self.entries.next[0]
+        while entry & 1:
+            entry = self.entries.next[entry]
+        return self.calls[(entry >> 1) - 1]
+
+
 def search(
     calls: Sequence[Call], initial: Hashable, step: Step, steps_max: int, pure: Pure = lambda call: False
 ) -> Judgement:
     """The depth-first search alone."""
-    entries, twins = _Entries(calls), _twins(calls)
-    following = entries.next
-    known = [call.returned is not None for call in calls]
-    returns_left = sum(known)
-    state, done = initial, 0
-    seen: set[tuple[int, Hashable]] = set()
-    seen_max = MEMORY_BYTES_MAX // (_ENTRY_BYTES + len(calls) // 8)
-    stack: list[tuple[int, Hashable, bool]] = []
-    stuck: Call | None = None
-    entry = following[0]
-    for _ in range(steps_max):
-        if not returns_left:
-            return Judgement(True)
-        if len(seen) > seen_max:
-            break
-        if entry != -1 and entry & 1:
-            i = entry >> 1
-            fits, new_state = step(state, calls[i])
-            idle = not known[i] and new_state == state
-            if not fits or idle or (twins[i] != -1 and not done >> twins[i] & 1):
-                entry = following[entry]
-                continue
-            key = (done | 1 << i, new_state)
-            if key in seen:
-                entry = following[entry]
-                continue
-            seen.add(key)
-            stack.append((i, state, known[i] and pure(calls[i])))
-            state, done = new_state, key[0]
-            entries.lift(entry)
-            if known[i]:
-                entries.lift(entry + 1)
-                returns_left -= 1
-            entry = following[0]
-            continue
-        if entry != -1 and (stuck is None or _later(calls[(entry >> 1) - 1], stuck)):
-            stuck = calls[(entry >> 1) - 1]
-        only = True
-        while only:
-            if not stack:
-                return Judgement(False, stuck)
-            i, state, only = stack.pop()
-            done &= ~(1 << i)
-            if known[i]:
-                entries.unlift(2 * i + 2)
-                returns_left += 1
-            entries.unlift(2 * i + 1)
-        entry = following[2 * i + 1]
-    return Judgement(None)
-
-
-def _later(call: Call, other: Call) -> bool:
-    return call.returned is not None and other.returned is not None and call.returned > other.returned
+    return _Search(calls, step, pure).run(initial, steps_max)

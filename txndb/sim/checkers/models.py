@@ -13,10 +13,13 @@ import msgspec
 
 from txndb.sim.checkers import (
     balances,
+    comments,
     counter,
     cycle,
     elle,
+    g2,
     kv,
+    longfork,
     monotonic,
     multiregister,
     mutex,
@@ -40,6 +43,9 @@ class Options(msgspec.Struct, frozen=True):
     ("")."""
     level: str = "serializable"
     """Isolation level that `valid` is about, for `append` and `rw`."""
+    sequential_keys: bool = False
+    linearizable_keys: bool = False
+    """For `rw`: what may be taken for granted of each key by itself."""
     total: int | None = None
     accounts: tuple[str, ...] | None = None
     negative_allowed: bool = False
@@ -75,6 +81,7 @@ def judge(ops: Sequence[Op], name: str, options: Options | None = None) -> Verdi
 
     Raises: `KeyError` for a name that is none, `HistoryError` for a history that is not of this model.
     """
+    name = ALIASES.get(name, name)
     model, options = MODELS[name], options or Options()
     if not ops:
         return Verdict(None, name, note="the history has no operations")
@@ -136,8 +143,13 @@ MODELS: Final[dict[str, Model]] = {
     ),
     "rw": Model(
         "transactions that write and read registers, every value once (Elle)",
-        lambda ops, options: elle.check_rw(ops, level=options.level),
-        ("level",),
+        lambda ops, options: elle.check_rw(
+            ops,
+            level=options.level,
+            sequential_keys=options.sequential_keys,
+            linearizable_keys=options.linearizable_keys,
+        ),
+        ("level", "sequential_keys", "linearizable_keys"),
     ),
     "register": Model(
         "a linearizable register; null is a value, a failed cas an answer",
@@ -207,14 +219,26 @@ MODELS: Final[dict[str, Model]] = {
     ),
     "total-queue": Model(
         "what is enqueued is dequeued, once",
-        lambda ops, options: queues.check_total(ops),
+        lambda ops, options: queues.check(ops),
         (),
         frozenset({"none"}),
     ),
-    "fifo-queue": Model(
-        "a linearizable queue that keeps order",
-        lambda ops, options: queues.check_fifo(ops, options.steps_max),
-        ("steps_max",),
-        frozenset({"none"}),
+    "long-fork": Model("readers agree on the order of two writes", lambda ops, options: longfork.check(ops)),
+    "comments": Model(
+        "no write is seen without those that ended before it began (causal reverse)",
+        lambda ops, options: comments.check(ops),
+    ),
+    "g2": Model(
+        "of two transactions that insert where they see nothing, one succeeds (predicates)",
+        lambda ops, options: g2.check(ops),
     ),
 }
+
+ALIASES: Final[dict[str, str]] = {
+    "list-append": "append",
+    "rw-register": "rw",
+    "kv-append": "kv",
+    "causal-reverse": "comments",
+    "ring": "cycle",
+}
+"""Other names that histories of these kinds go by."""

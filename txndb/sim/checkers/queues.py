@@ -1,33 +1,25 @@
-"""Queues. Operations: `enqueue` (value: the element) and `dequeue` (result: the element).
+"""Total queue (Jepsen's): what goes in comes out, in whatever order.
 
-`total-queue` (Jepsen's): what goes in comes out. Every element whose enqueue was acknowledged is dequeued, nothing is
-dequeued that nobody enqueued (`unexpected`, or `revived` if every attempt failed), and nothing more often than it was
-enqueued (`duplicate`). The history must end with the queue drained; `drain` (result: a list) is many dequeues in one. A
-dequeue of unknown outcome may have taken one element away, a drain any number: an element is `lost` only if more are
-missing than that explains, otherwise the verdict is unknown.
-
-`fifo-queue`: elements come out in the order they went in; linearizable as one object. A dequeue of null found it empty.
+Operations: `enqueue` (value: the element), `dequeue` (result: the element) and `drain` (result: a list), which is many
+dequeues in one. Every element whose enqueue was acknowledged is dequeued, nothing is dequeued that nobody enqueued
+(`unexpected`, or `revived` if every attempt failed), and nothing more often than it was enqueued (`duplicate`). The
+history must end with the queue drained. A dequeue of unknown outcome may have taken one element away, a drain any
+number: an element is `lost` only if more are missing than that explains, otherwise the verdict is unknown.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from typing import Any, Final
+from typing import Any
 
 from txndb.sim.checkers.calls import HistoryError, frozen, pair_strictly
-from txndb.sim.checkers.linearizability import STEPS_MAX
-from txndb.sim.checkers.objects import Object, judge, known_only, short
+from txndb.sim.checkers.objects import known_only, short
 from txndb.sim.checkers.verdict import Anomaly, Verdict
-from txndb.sim.history import Call, Op
+from txndb.sim.history import Op
 
 
-def check_fifo(ops: Sequence[Op], steps_max: int = STEPS_MAX) -> Verdict:
-    """The verdict on a queue that keeps order."""
-    return judge(ops, FIFO_QUEUE, (), steps_max)
-
-
-def check_total(ops: Sequence[Op]) -> Verdict:
+def check(ops: Sequence[Op]) -> Verdict:
     """The verdict on a queue from which everything was taken at the end."""
     known_only(ops, ("enqueue", "dequeue", "drain"))
     calls = pair_strictly(ops)
@@ -66,19 +58,3 @@ def _taken(op: Op) -> list[Any]:
     if not isinstance(op.value, list | tuple):
         raise HistoryError(f"operation {op.index}: a drain gave no list")
     return [frozen(value) for value in op.value]
-
-
-def _prepare(ops: Sequence[Op]) -> list[Call]:
-    known_only(ops, ("enqueue", "dequeue"))
-    return pair_strictly(ops)
-
-
-def _step(state: Any, call: Call) -> tuple[bool, Hashable]:
-    if call.f == "enqueue":
-        return True, (*state, call.argument)
-    if call.returned is None:
-        return True, state[1:]
-    return (state[0] if state else None) == call.result, state[1:]
-
-
-FIFO_QUEUE: Final = Object("fifo-queue", _step, lambda call: False, _prepare)
