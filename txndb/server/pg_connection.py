@@ -535,7 +535,6 @@ class PgConnection(asyncio.Protocol):
             if answered >= 0:
                 self._out.append(backend.EMPTY_QUERY)
         except TxndbError as error:
-            self._withdraw_complete()
             self._say(error)
         except RecursionError:
             self._out.append(error_response(LimitError("statement is nested too deeply")))

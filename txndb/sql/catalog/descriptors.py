@@ -41,6 +41,8 @@ class ColumnDesc(msgspec.Struct, frozen=True, omit_defaults=True):
     sequence_id: int = 0
     """The sequence a SERIAL column owns, 0 for none."""
     hidden: bool = False
+    identity: str = ""
+    """GENERATED … AS IDENTITY: "a"lways (a value is given by OVERRIDING SYSTEM VALUE only) or by "d"efault."""
 
 
 class IndexDesc(msgspec.Struct, frozen=True, omit_defaults=True):

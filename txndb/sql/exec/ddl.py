@@ -97,11 +97,16 @@ class Outcome(msgspec.Struct):
 # --- looking things up
 
 
-def _schema_id(catalog: Catalog, info: SessionInfo, name: ast.Name) -> int:
+def must_be_here(info: SessionInfo, name: ast.Name) -> None:
+    """0A000 for a name in another database."""
     if name.database is not None and name.database != info.database:
         raise sql_error(
             "0A000", f'cross-database references are not implemented: "{name}"', position=name.pos
         )
+
+
+def _schema_id(catalog: Catalog, info: SessionInfo, name: ast.Name) -> int:
+    must_be_here(info, name)
     schema = name.schema
     if schema is None:
         return PUBLIC_SCHEMA_ID
@@ -190,6 +195,7 @@ async def drop(c: DdlContext, node: ast.Drop) -> str:
 def _drop_table(c: DdlContext, name: ast.Name, if_exists: bool) -> None:
     table = maybe_table(c.catalog, c.info, name)
     if table is None:
+        _missing_schema(c, name, if_exists)
         if not if_exists:
             raise sql_error("42P01", f'table "{name.name}" does not exist')
         c.note(f'table "{name.name}" does not exist, skipping')
@@ -203,9 +209,20 @@ def _drop_table(c: DdlContext, name: ast.Name, if_exists: bool) -> None:
     c.apply([], dropped)
 
 
+def _missing_schema(c: DdlContext, name: ast.Name, if_exists: bool) -> None:
+    """3F000 if the name's schema does not exist, which IF EXISTS forgives; 42501 for a table of the system's."""
+    if c.virtual.find(name.schema or "pg_catalog", name.name) is not None:
+        raise sql_error("42501", f'permission denied: "{name.name}" is a system catalog')
+    if not if_exists and name.schema is not None and c.catalog.schema(name.schema) is None:
+        raise sql_error("3F000", f'schema "{name.schema}" does not exist')
+
+
 def _drop_index(c: DdlContext, name: ast.Name, if_exists: bool) -> None:
     found = c.catalog.index(c.info.database_id, name.name, _schema_id(c.catalog, c.info, name))
     if found is None:
+        if c.catalog.relation(c.info.database_id, name.name, _schema_id(c.catalog, c.info, name)) is not None:
+            raise sql_error("42809", f'"{name.name}" is not an index')
+        _missing_schema(c, name, if_exists)
         if not if_exists:
             raise sql_error("42704", f'index "{name.name}" does not exist')
         c.note(f'index "{name.name}" does not exist, skipping')
@@ -225,6 +242,8 @@ def _drop_index(c: DdlContext, name: ast.Name, if_exists: bool) -> None:
 async def truncate(c: DdlContext, node: ast.Truncate) -> str:
     """TRUNCATE: every index gets a new id, so that its old data is garbage."""
     for name in node.tables:
+        if maybe_table(c.catalog, c.info, name) is None:
+            _missing_schema(c, name, if_exists=True)
         table = find_table(c.catalog, c.info, name)
         first = await allocate_ids(c.kv, 1 + len(table.indexes))
         _discard_all(c, table)

@@ -27,7 +27,7 @@ from txndb.sql.exec.table import Row, TableCodec, column_type
 from txndb.sql.parse import ast
 from txndb.sql.plan.bind_dml import default_of
 from txndb.sql.plan.deparse import deparse
-from txndb.sql.plan.expr import is_volatile
+from txndb.sql.plan.expr import Bound, is_volatile
 
 Action = Callable[[DdlContext, TableDesc, Any], Awaitable[TableDesc]]
 
@@ -74,42 +74,74 @@ async def _add_column(c: DdlContext, table: TableDesc, action: ast.AddColumn) ->
             c.note(f'column "{definition.name}" of relation "{table.name}" already exists, skipping', "42701")
             return table
         raise sql_error("42701", f'column "{definition.name}" of relation "{table.name}" already exists')
-    column, serial = make_column(c, definition, table.next_position)
+    column, serial = make_column(c, table.name, definition, table.next_position)
     if serial:
-        raise FeatureNotSupportedError(
-            "ADD COLUMN of a serial type is not supported yet", position=action.pos
+        column, sequence = add_sequence(
+            c, table.name, table.schema_id, column, await allocate_ids(c.kv, 1), table.id, set()
         )
+        c.apply([sequence])
     later: list[ast.Constraint] = []
     for constraint in definition.constraints:
         if isinstance(constraint, ast.DefaultValue):
+            if column.default is not None:
+                raise sql_error(
+                    "42601",
+                    f'multiple default values specified for column "{column.name}" of table "{table.name}"',
+                    position=0 if serial else constraint.pos,
+                )
             column = msgspec.structs.replace(column, default=deparse(constraint.expr))
         elif isinstance(constraint, ast.PrimaryKey | ast.Unique):
             later.append(msgspec.structs.replace(constraint, columns=(definition.name,)))
         elif isinstance(constraint, ast.Check | ast.ForeignKey):
             later.append(constraint)
-    column = msgspec.structs.replace(column, missing=_missing(c, column, action.pos))
-    if column.not_null and column.missing is None:
+    default = _own_default(c, column)
+    each = default is not None and is_volatile(default)
+    if default is not None and not each:
+        column = msgspec.structs.replace(column, missing=_missing(c, column, default))
+    if column.not_null and column.missing is None and not each:
         await _refuse_nulls(c, table, column)
     changed = msgspec.structs.replace(
         table, columns=(*table.columns, column), next_position=table.next_position + 1
     )
+    if default is not None and each:
+        await _fill_column(c, table, changed, default)
     for constraint in later:
         c.apply([changed])
         changed = await _add_constraint(c, changed, ast.AddConstraint(constraint=constraint))
     return changed
 
 
-def _missing(c: DdlContext, column: ColumnDesc, position: int) -> str | None:
-    """D8: the default is evaluated once; older rows have that value for ever."""
+def _own_default(c: DdlContext, column: ColumnDesc) -> Bound | None:
+    """The column's default as an expression over the catalogue as it is now, its own sequence included."""
     if column.default is None:
         return None
-    bound = default_of(c.statement(), column)
-    if is_volatile(bound):
-        raise FeatureNotSupportedError(
-            "ADD COLUMN with a volatile default is not supported", position=position
-        )
-    (value,) = row_tuple(Codegen({}, 0), (bound,))((), (), c.env)
+    c.env.session.catalog = c.catalog
+    return default_of(c.statement(), column)
+
+
+def _missing(c: DdlContext, column: ColumnDesc, default: Bound) -> str | None:
+    """D8: the default is evaluated once; older rows have that value for ever."""
+    (value,) = row_tuple(Codegen({}, 0), (default,))((), (), c.env)
     return None if value is None else types.format_text(column_type(column), value)
+
+
+async def _fill_column(c: DdlContext, old: TableDesc, new: TableDesc, default: Bound) -> None:
+    """A volatile default is evaluated for each row: all are rewritten, in this transaction and under its limit."""
+    column = new.columns[-1]
+    source, target = TableCodec(old), TableCodec(new)
+    gen = Codegen({}, 0)
+    make = gen.function("rows, p, ctx", f"[(*r, {gen.value(default)}) for r in rows]")
+    changed: list[Row] = []
+
+    async def fill(rows: list[Row]) -> None:
+        made: list[Row] = await c.x.call(make, rows)
+        if column.not_null and any(row[-1] is None for row in made):
+            raise _contains_nulls(new, column)
+        changed.extend(made)
+
+    await each_row(c, source, fill)
+    for row in changed:
+        c.txn.put(target.key_of(row), target.encode(row))
 
 
 async def _refuse_nulls(c: DdlContext, table: TableDesc, column: ColumnDesc) -> None:
@@ -119,15 +151,19 @@ async def _refuse_nulls(c: DdlContext, table: TableDesc, column: ColumnDesc) -> 
 
     async def look(rows: list[Row]) -> None:
         if not old or any(row[column.position] is None for row in rows):
-            raise sql_error(
-                "23502",
-                f'column "{column.name}" of relation "{table.name}" contains null values',
-                schema="public",
-                table=table.name,
-                column=column.name,
-            )
+            raise _contains_nulls(table, column)
 
     await each_row(c, codec, look)
+
+
+def _contains_nulls(table: TableDesc, column: ColumnDesc) -> Exception:
+    return sql_error(
+        "23502",
+        f'column "{column.name}" of relation "{table.name}" contains null values',
+        schema="public",
+        table=table.name,
+        column=column.name,
+    )
 
 
 async def _drop_column(c: DdlContext, table: TableDesc, action: ast.DropColumn) -> TableDesc:

@@ -11,10 +11,10 @@ from txndb.sql.catalog.descriptors import ROWID, CheckDesc, ColumnDesc, IndexDes
 from txndb.sql.catalog.names import quote_identifier
 from txndb.sql.catalog.store import allocate_ids
 from txndb.sql.exec.backfill import backfill_index
-from txndb.sql.exec.ddl import DdlContext, find_table
+from txndb.sql.exec.ddl import DdlContext, find_table, must_be_here
 from txndb.sql.parse import ast
 from txndb.sql.plan.bind_dml import column_type, default_of
-from txndb.sql.plan.bind_expr import ExprBinder
+from txndb.sql.plan.bind_expr import COLLATIONS, ExprBinder
 from txndb.sql.plan.coerce import resolve_type_name
 from txndb.sql.plan.deparse import deparse
 from txndb.sql.plan.expr import Bound
@@ -24,6 +24,7 @@ from txndb.sql.types.core import INT4, INT8, lookup_type, type_by_oid
 
 NAME_BYTES_MAX = 63
 _SERIAL = {"serial": 23, "serial4": 23, "bigserial": 20, "serial8": 20, "smallserial": 21, "serial2": 21}
+_SYSTEM_COLUMNS = frozenset((ROWID, "ctid", "xmin", "cmin", "xmax", "cmax", "tableoid"))
 _STORABLE = (16, 17, 19, 20, 21, 23, 25, 26, 700, 701, 1042, 1043, 1082, 1114, 1184, 1700, 2950)
 
 
@@ -73,6 +74,9 @@ async def create_table(c: DdlContext, node: ast.CreateTable) -> str:
     """CREATE TABLE."""
     if node.persistence == "TEMPORARY":
         raise FeatureNotSupportedError("temporary tables are not supported", position=node.pos)
+    if node.tablespace not in (None, "pg_default"):
+        raise sql_error("42704", f'tablespace "{node.tablespace}" does not exist')
+    must_be_here(c.info, node.name)
     schema_id = target_schema_id(c.catalog, c.info, node.name)
     name = node.name.name
     if c.catalog.name_taken(c.info.database_id, schema_id, name):
@@ -108,28 +112,51 @@ def storable_type(c: DdlContext, node: ast.TypeName) -> tuple[int, int, bool]:
     return type_.oid, type_.typmod, False
 
 
-def make_column(c: DdlContext, definition: ast.ColumnDef, position: int) -> tuple[ColumnDesc, bool]:
+def make_column(
+    c: DdlContext, table_name: str, definition: ast.ColumnDef, position: int
+) -> tuple[ColumnDesc, bool]:
     """A column's descriptor without its default, and whether it is SERIAL."""
-    if definition.name == ROWID:
-        raise sql_error(
-            "42701", f'column name "{ROWID}" conflicts with a system column name', position=definition.pos
-        )
+    if definition.name in _SYSTEM_COLUMNS:
+        raise sql_error("42701", f'column name "{definition.name}" conflicts with a system column name')
     oid, typmod, serial = storable_type(c, definition.type)
+    _check_collation(definition, oid)
     not_null = serial
+    said: bool | None = None
+    identity = ""
     for constraint in definition.constraints:
         if isinstance(constraint, ast.NotNull):
-            if constraint.negated and (not_null or serial):
+            if (said is not None and said is constraint.negated) or (serial and constraint.negated):
                 raise sql_error(
                     "42601",
-                    f'conflicting NULL/NOT NULL declarations for column "{definition.name}"',
-                    position=constraint.pos,
+                    f'conflicting NULL/NOT NULL declarations for column "{definition.name}" '
+                    f'of table "{table_name}"',
+                    position=0 if serial else constraint.pos,
                 )
-            not_null = not_null or not constraint.negated
+            said = not constraint.negated
+            not_null = not_null or said
         elif isinstance(constraint, ast.Generated):
             if constraint.expr is not None:
                 raise FeatureNotSupportedError("generated columns are not supported", position=constraint.pos)
             serial = not_null = True
-    return ColumnDesc(position, definition.name, oid, typmod, not_null), serial
+            identity = "a" if constraint.always else "d"
+    return ColumnDesc(position, definition.name, oid, typmod, not_null, identity=identity), serial
+
+
+def _check_collation(definition: ast.ColumnDef, type_oid: int) -> None:
+    """Text has the collation "C" and no other."""
+    collation = definition.collation
+    if collation is None:
+        return
+    if type_by_oid(type_oid).category != "S":
+        raise sql_error(
+            "42804",
+            f"collations are not supported by type {type_by_oid(type_oid)}",
+            position=collation.pos,
+        )
+    if collation.name not in COLLATIONS:
+        raise sql_error(
+            "42704", f'collation "{collation}" for encoding "UTF8" does not exist', position=collation.pos
+        )
 
 
 def add_sequence(
@@ -162,7 +189,7 @@ def add_sequence(
 def _add_column(table: _Table, definition: ast.ColumnDef, ids: Any) -> None:
     if any(c.name == definition.name for c in table.columns):
         raise sql_error("42701", f'column "{definition.name}" specified more than once')
-    column, serial = make_column(table.c, definition, len(table.columns))
+    column, serial = make_column(table.c, table.name, definition, len(table.columns))
     if serial:
         column, sequence = add_sequence(
             table.c, table.name, table.schema_id, column, next(ids), table.id, table.taken
@@ -174,7 +201,7 @@ def _add_column(table: _Table, definition: ast.ColumnDef, ids: Any) -> None:
                 raise sql_error(
                     "42601",
                     f'multiple default values specified for column "{column.name}" of table "{table.name}"',
-                    position=constraint.pos,
+                    position=0 if serial else constraint.pos,
                 )
             column = msgspec.structs.replace(column, default=deparse(constraint.expr))
     table.columns.append(column)
@@ -185,6 +212,7 @@ def _column_constraint(table: _Table, definition: ast.ColumnDef, node: ast.Const
         case ast.PrimaryKey():
             _key(table, node.name, (definition.name,), True, ids, node.pos)
         case ast.Unique():
+            _refuse_nulls_not_distinct(node)
             _key(table, node.name, (definition.name,), False, ids, node.pos)
         case ast.Check():
             _check(table, node, [definition.name])
@@ -197,8 +225,7 @@ def _table_constraint(table: _Table, node: ast.Constraint, ids: Any) -> None:
         case ast.PrimaryKey():
             _key(table, node.name, node.columns, True, ids, node.pos)
         case ast.Unique():
-            if not node.nulls_distinct:
-                raise FeatureNotSupportedError("NULLS NOT DISTINCT is not supported", position=node.pos)
+            _refuse_nulls_not_distinct(node)
             _key(table, node.name, node.columns, False, ids, node.pos)
         case ast.Check():
             _check(table, node, [])
@@ -206,6 +233,11 @@ def _table_constraint(table: _Table, node: ast.Constraint, ids: Any) -> None:
             raise FeatureNotSupportedError("foreign keys are not supported yet", position=node.pos)
         case _:
             raise FeatureNotSupportedError("this constraint is not supported", position=node.pos)
+
+
+def _refuse_nulls_not_distinct(node: ast.Unique) -> None:
+    if not node.nulls_distinct:
+        raise FeatureNotSupportedError("NULLS NOT DISTINCT is not supported", position=node.pos)
 
 
 def _key(table: _Table, name: str | None, columns: tuple[str, ...], primary: bool, ids: Any, at: int) -> None:
@@ -326,13 +358,14 @@ def index_columns(
     """Key columns and directions of an index definition."""
     positions: list[int] = []
     for element in elements:
-        if not isinstance(element.expr, ast.ColumnRef):
+        expr = element.expr
+        if isinstance(expr, ast.Collate) and expr.collation.name in COLLATIONS:
+            expr = expr.arg
+        if not isinstance(expr, ast.ColumnRef):
             raise FeatureNotSupportedError("index expressions are not supported yet", position=element.pos)
-        column = table.column(element.expr.parts[-1])
+        column = table.column(expr.parts[-1])
         if column is None or column.hidden:
-            raise sql_error(
-                "42703", f'column "{element.expr.parts[-1]}" does not exist', position=element.expr.pos
-            )
+            raise sql_error("42703", f'column "{expr.parts[-1]}" does not exist', position=expr.pos)
         if element.nulls is not None and (element.nulls == "FIRST") is not element.descending:
             raise FeatureNotSupportedError(
                 "only the default order of NULLs is supported in indexes", position=element.pos

@@ -275,7 +275,45 @@ class Actions(DdlActions):
             if name in merged:
                 raise sql_error("42601", "conflicting or redundant options", position=pos)
             merged[name] = value
-        return ast.CopyOptions(**merged, pos=pos)
+        options = ast.CopyOptions(**merged, pos=pos)
+        self._check_copy_options(options)
+        return options
+
+    def _check_copy_options(self, options: ast.CopyOptions) -> None:
+        """What PostgreSQL asks of them, in its order; these errors have no position."""
+        if options.header == "match":
+            unsupported("HEADER MATCH is", options.pos)
+        csv = options.format == "csv"
+        delimiter = options.delimiter if options.delimiter is not None else "," if csv else "\t"
+        null = options.null if options.null is not None else "" if csv else "\\N"
+        if len(delimiter.encode()) != 1:
+            raise sql_error("0A000", "COPY delimiter must be a single one-byte character")
+        if delimiter in "\r\n":
+            raise sql_error("22023", "COPY delimiter cannot be newline or carriage return")
+        if "\r" in null or "\n" in null:
+            raise sql_error("22023", "COPY null representation cannot use newline or carriage return")
+        if not csv and delimiter in "\\.abcdefghijklmnopqrstuvwxyz0123456789":
+            raise sql_error("22023", f'COPY delimiter cannot be "{delimiter}"')
+        for name, value in (("quote", options.quote), ("escape", options.escape)):
+            if value is None:
+                continue
+            if not csv:
+                raise sql_error("0A000", f"COPY {name} available only in CSV mode")
+            if len(value.encode()) != 1:
+                raise sql_error("0A000", f"COPY {name} must be a single one-byte character")
+        if csv and delimiter == (options.quote or '"'):
+            raise sql_error("22023", "COPY delimiter and quote must be different")
+        for word, columns in (
+            ("force quote", options.force_quote),
+            ("force not null", options.force_not_null),
+            ("force null", options.force_null),
+        ):
+            if columns and not csv:
+                raise sql_error("0A000", f"COPY {word} available only in CSV mode")
+        if delimiter in null:
+            raise sql_error("22023", "COPY delimiter must not appear in the NULL specification")
+        if csv and (options.quote or '"') in null:
+            raise sql_error("22023", "CSV quote character must not appear in the NULL specification")
 
     def copy_from(self, pos: int, word: Token) -> str:
         return word.kind

@@ -395,8 +395,9 @@ class QueryActions(ExprActions):
 
     def assign_many(self, pos: int, columns: list[str], value: ast.Expr) -> ast.Assignment:
         if isinstance(value, ast.RowExpr) and len(value.items) != len(columns):
-            raise sql_error("42601", "number of columns does not match number of values", position=pos)
-        if not isinstance(value, ast.RowExpr | ast.ScalarSubquery) and len(columns) > 1:
+            message = "number of columns does not match number of values"
+            raise sql_error("42601", message, position=value.pos)
+        if not isinstance(value, ast.RowExpr | ast.ScalarSubquery):
             raise sql_error(
                 "0A000",
                 "source for a multiple-column UPDATE item must be a sub-SELECT or ROW() expression",

@@ -142,6 +142,12 @@ _UNSUPPORTED_ACTIONS: Final = frozenset(
 """What may follow the table of an ALTER TABLE in PostgreSQL and not here."""
 
 
+def _beside_split(tokens: list[Token], at: Token) -> bool:
+    """Whether `at` is where another action of an ALTER TABLE begins beside SPLIT AT, or SPLIT AT beside another."""
+    before = tokens[max(tokens.index(at) - 1, 0)]
+    return before.kind == "," and any(t.value == "split" for t in tokens)
+
+
 def _refuse_clause(tokens: list[Token], error: SqlError) -> None:
     """Raise 0A000 instead of a syntax error at a clause of PostgreSQL's that txndb does not have."""
     first = tokens[0].value
@@ -158,6 +164,14 @@ def _refuse_clause(tokens: list[Token], error: SqlError) -> None:
         what = "two-phase commit by the client"
     elif first == "copy" and any(t.value == "binary" for t in tokens):
         what = "COPY in binary format"
+    elif first == "copy" and any(t.value == "program" for t in tokens):
+        what = "COPY with a file or a program on the server"
+    elif first == "set" and second in ("role", "session") and at.value != "characteristics":
+        what = "SET ROLE" if second == "role" else "SET SESSION AUTHORIZATION"
+    elif first == "alter" and at.start and _beside_split(tokens, at):
+        what = "SPLIT AT with other actions"
+    elif first == "update" and at.value == "of":
+        what = "WHERE CURRENT OF"
     if what:
         raise FeatureNotSupportedError(f"{what} is not supported yet", position=at.start + 1) from None
 

@@ -13,9 +13,9 @@ import msgspec
 from txndb.errors import FeatureNotSupportedError, TxndbError, sql_error
 from txndb.sql.catalog.descriptors import ROWID, ColumnDesc, TableDesc
 from txndb.sql.parse import ast, parse
-from txndb.sql.plan.bind_expr import ExprBinder
+from txndb.sql.plan.bind_expr import ExprBinder, start_of
 from txndb.sql.plan.bind_from import bind_from, make_scan
-from txndb.sql.plan.bind_query import QueryBinder, expand_star, output_name
+from txndb.sql.plan.bind_query import QueryBinder, expand_star, output_name, target_places
 from txndb.sql.plan.coerce import coerce, type_display
 from txndb.sql.plan.expr import Bound, Call, Col, Const
 from txndb.sql.plan.logical import Filter, Join, Logical, Project, Scan, ValuesRows
@@ -159,13 +159,14 @@ class DmlBinder:
         if isinstance(query.body, ast.Values) and plain:
             return self._insert_values(table, query.body, targets, cols, node)
         plan, _ = self.queries.bind_query(query, Scope(), keep_unknown=True)
-        places = _target_places(query, len(plan.columns))
+        places = target_places(query, len(plan.columns))
         self._check_width(places, targets, node)
         types = [column_type(c) for c in targets[: len(plan.columns)]]
         plan = self.queries.settle_unknown(plan, types)
         given = {
             c.position: assign(self.st, col, c, place)
             for c, col, place in zip(targets, plan.columns, places, strict=False)
+            if _takes_value(c, node.overriding)
         }
         return Project(cols, plan, self._stored(table, given))
 
@@ -185,8 +186,8 @@ class DmlBinder:
             self._check_width([value.pos for value in row], targets, node)
             given: dict[int, Bound] = {}
             for column, value in zip(targets, row, strict=False):
-                if not isinstance(value, ast.Default):
-                    given[column.position] = assign(self.st, exprs.bind(value), column, value.pos)
+                if not isinstance(value, ast.Default) and _takes_value(column, node.overriding):
+                    given[column.position] = assign(self.st, exprs.bind(value), column, start_of(value))
             rows.append(self._stored(table, given))
         if exprs.applies:
             if len(rows) > 1:
@@ -248,7 +249,6 @@ class DmlBinder:
             raise sql_error(
                 "42704",
                 f'constraint "{node.constraint}" for table "{table.name}" does not exist',
-                position=node.pos,
             )
         if not node.elements:
             return ()
@@ -270,7 +270,6 @@ class DmlBinder:
             raise sql_error(
                 "42P10",
                 "there is no unique or exclusion constraint matching the ON CONFLICT specification",
-                position=node.pos,
             )
         return found
 
@@ -344,13 +343,17 @@ class DmlBinder:
                         position=node.pos,
                     )
                 if column.position in made:
-                    raise sql_error(
-                        "42601", f'multiple assignments to same column "{name}"', position=node.pos
-                    )
+                    raise sql_error("42601", f'multiple assignments to same column "{name}"')
                 if isinstance(value, ast.Default):
                     made[column.position] = default_of(self.st, column)
+                elif column.identity == "a":
+                    raise sql_error(
+                        "428C9",
+                        f'column "{column.name}" can only be updated to DEFAULT',
+                        detail=_IDENTITY_ALWAYS.format(column.name),
+                    )
                 else:
-                    made[column.position] = assign(self.st, exprs.bind(value), column, value.pos)
+                    made[column.position] = assign(self.st, exprs.bind(value), column, start_of(value))
         return tuple(made.items())
 
     # --- shared
@@ -393,23 +396,36 @@ class DmlBinder:
         return tuple(bound), tuple(names)
 
 
-def _target_places(query: ast.Query, width: int) -> list[int]:
-    """Where a query's output columns are written."""
-    body: object = query.body
-    while isinstance(body, ast.SetOperation | ast.Query):
-        body = body.left if isinstance(body, ast.SetOperation) else body.body
-    if isinstance(body, ast.Select) and len(body.targets) == width:
-        return [target.expr.pos for target in body.targets]
-    return [query.pos] * width
+_IDENTITY_ALWAYS = 'Column "{}" is an identity column defined as GENERATED ALWAYS.'
+
+
+def _takes_value(column: ColumnDesc, overriding: str | None) -> bool:
+    """Whether INSERT stores the value given for a column; 428C9 where none may be given."""
+    if overriding == "USER":
+        return not column.identity
+    if column.identity == "a" and overriding is None:
+        raise sql_error(
+            "428C9",
+            f'cannot insert a non-DEFAULT value into column "{column.name}"',
+            detail=_IDENTITY_ALWAYS.format(column.name),
+            hint="Use OVERRIDING SYSTEM VALUE to override.",
+        )
+    return True
 
 
 def _pairs(node: ast.Assignment) -> list[tuple[str, ast.Expr]]:
-    if len(node.columns) == 1 and not isinstance(node.value, ast.RowExpr):
+    if not node.multiple:
         return [(node.columns[0], node.value)]
     if not isinstance(node.value, ast.RowExpr):
+        if not isinstance(node.value, ast.ScalarSubquery):
+            raise FeatureNotSupportedError(
+                "source for a multiple-column UPDATE item must be a sub-SELECT or ROW() expression",
+                position=node.value.pos,
+            )
         raise FeatureNotSupportedError("multiple-column assignment from a subquery", position=node.pos)
     if len(node.value.items) != len(node.columns):
-        raise sql_error("42601", "number of columns does not match number of values", position=node.pos)
+        message = "number of columns does not match number of values"
+        raise sql_error("42601", message, position=node.value.pos)
     return list(zip(node.columns, node.value.items, strict=True))
 
 

@@ -7,7 +7,7 @@ put. Aggregates are collected as `Aggregate` nodes where they are allowed, refus
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from txndb.errors import FeatureNotSupportedError, TxndbError, sql_error
 from txndb.sql.parse import ast
@@ -38,6 +38,8 @@ from txndb.sql.plan.logical import Apply, ApplyKind, Logical, Project, SortItem
 from txndb.sql.plan.scope import Scope, Statement
 from txndb.sql.types.core import BOOL, INT4, RECORD, TEXT, UNKNOWN, SqlType, array_of, element_of
 
+COLLATIONS: Final = ("default", "C", "POSIX", "ucs_basic", "C.UTF-8")
+"""Names of the one collation there is."""
 BindQuery = Callable[[ast.Query, Scope], tuple[Logical, list[str]]]
 
 
@@ -366,8 +368,8 @@ class ExprBinder:
         results = [self.bind(when.result) for when in node.whens]
         otherwise = self.bind(node.otherwise) if node.otherwise is not None else Const(UNKNOWN, None)
         places = [
-            node.otherwise.pos if node.otherwise is not None else node.pos,
-            *(w.result.pos for w in node.whens),
+            start_of(node.otherwise) if node.otherwise is not None else node.pos,
+            *(start_of(w.result) for w in node.whens),
         ]
         unified = unify(self.st, [otherwise, *results], "CASE", positions=places)
         return Case(unified[0].type, tuple(zip(conditions, unified[1:], strict=True)), unified[0])
@@ -381,7 +383,7 @@ class ExprBinder:
 
     def _collate(self, node: ast.Collate) -> Bound:
         name = node.collation.name
-        if name not in ("default", "C", "POSIX", "ucs_basic", "C.UTF-8"):
+        if name not in COLLATIONS:
             raise sql_error(
                 "42704", f'collation "{name}" for encoding "UTF8" does not exist', position=node.collation.pos
             )
@@ -477,7 +479,7 @@ class ExprBinder:
         return fns.make_aggregate(self.st, node, args, condition, order)
 
     def _unified(self, nodes: Sequence[ast.Expr], what: str) -> list[Bound]:
-        return unify(self.st, [self.bind(n) for n in nodes], what, positions=[n.pos for n in nodes])
+        return unify(self.st, [self.bind(n) for n in nodes], what, positions=[start_of(n) for n in nodes])
 
     def _coalesce(self, node: ast.FunctionCall) -> Bound:
         args = self._unified(node.args, "COALESCE")
@@ -498,6 +500,20 @@ class ExprBinder:
         less = self.operator("<", probe, probe, node.pos)
         assert isinstance(less, Call)
         return Extreme(args[0].type, tuple(args), name == "greatest", fns.binary_callable(self.st, less))
+
+
+def start_of(node: ast.Expr) -> int:
+    """Where an expression begins (an operator's position is its own)."""
+    found = [node.pos]
+    stack: list[object] = [node]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, tuple):
+            stack.extend(item)
+        elif isinstance(item, ast.Expr):
+            found.append(item.pos)
+            stack.extend(getattr(item, field) for field in item.__struct_fields__)
+    return min(p for p in found if p) if any(found) else 0
 
 
 def sort_item(binder: ExprBinder, key: ast.SortKey, expr: Bound | None = None) -> SortItem:
@@ -623,4 +639,4 @@ _SPECIAL: dict[str, Callable[[ExprBinder, ast.FunctionCall], Bound]] = {
     "least": ExprBinder._extreme,
 }
 
-__all__ = ["ExprBinder", "Param", "contains_aggregate", "resolve_column", "sort_item"]
+__all__ = ["ExprBinder", "Param", "contains_aggregate", "resolve_column", "sort_item", "start_of"]

@@ -95,7 +95,6 @@ def _name_columns(
             raise sql_error(
                 "42P10",
                 f'table "{alias}" has {len(names)} columns available but {len(given.columns)} columns specified',
-                position=position,
             )
         names = [*given.columns, *names[len(given.columns) :]]
     scope.add_table(alias, names, cols, position=position)
@@ -278,13 +277,11 @@ def _using(
             raise sql_error(
                 "42703",
                 f'column "{name}" specified in USING clause does not exist in {word} table',
-                position=position,
             )
         if len(found) > 1:
             raise sql_error(
                 "42702",
                 f'common column name "{name}" appears more than once in {word} table',
-                position=position,
             )
         sides.append(found[0])
     a, b = sides

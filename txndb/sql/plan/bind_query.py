@@ -6,12 +6,14 @@ that are not output columns travel as extra columns of the projection and are cu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from txndb.errors import FeatureNotSupportedError, sql_error
 from txndb.sql.parse import ast
 from txndb.sql.plan import functions as fns
-from txndb.sql.plan.bind_expr import ExprBinder, contains_aggregate, sort_item
+from txndb.sql.plan.bind_expr import ExprBinder, contains_aggregate, sort_item, start_of
 from txndb.sql.plan.bind_from import bind_from
 from txndb.sql.plan.coerce import coerce, common_type, type_display, unify
 from txndb.sql.plan.expr import Aggregate, Bound, Col, Const, Param, columns_of, transform
@@ -64,6 +66,12 @@ class QueryBinder:
         if query.with_ties:
             raise FeatureNotSupportedError("WITH TIES is not supported", position=query.pos)
         for i in range(len(query.with_)):
+            if any(query.with_[i].name == earlier.name for earlier in query.with_[:i]):
+                raise sql_error(
+                    "42712",
+                    f'WITH query name "{query.with_[i].name}" specified more than once',
+                    position=query.with_[i].pos,
+                )
             frame = {query.with_[i].name: (query.with_[i], len(self.st.ctes))}
             self.st.ctes.append(frame)
         try:
@@ -82,9 +90,10 @@ class QueryBinder:
         if isinstance(body, ast.Select):
             return SelectBinder(self, query, body, scope, keep_unknown=keep_unknown).bind()
         if query.locking:
-            raise sql_error(
-                "0A000", "FOR UPDATE is not allowed with UNION/INTERSECT/EXCEPT or VALUES", position=query.pos
-            )
+            strength = query.locking[0].strength
+            if isinstance(body, ast.Values):
+                raise sql_error("0A000", f"FOR {strength} cannot be applied to VALUES")
+            raise sql_error("0A000", f"FOR {strength} is not allowed with UNION/INTERSECT/EXCEPT")
         match body:
             case ast.Values():
                 plan, names = self.bind_values(body, scope)
@@ -131,7 +140,7 @@ class QueryBinder:
         for i in range(width):
             column = [row[i] for row in rows]
             if targets is None or len(rows) > 1 or column[0].type.oid != UNKNOWN.oid:
-                column = unify(self.st, column, "VALUES", positions=[row[i].pos for row in body.rows])
+                column = unify(self.st, column, "VALUES", positions=[start_of(row[i]) for row in body.rows])
             for cells, value in zip(rows, column, strict=True):
                 cells[i] = value
         names = [f"column{i + 1}" for i in range(width)]
@@ -153,11 +162,14 @@ class QueryBinder:
         right, _ = self._operand(body.right, scope)
         if len(left.columns) != len(right.columns):
             raise sql_error(
-                "42601", f"each {body.op} query must have the same number of columns", position=body.right.pos
+                "42601",
+                f"each {body.op} query must have the same number of columns",
+                position=target_places(body.right, 1)[0],
             )
+        places = target_places(body.right, len(right.columns))
         types = [
-            common_type([a.type, b.type], body.op, position=body.right.pos)
-            for a, b in zip(left.columns, right.columns, strict=True)
+            common_type([a.type, b.type], body.op, position=place)
+            for a, b, place in zip(left.columns, right.columns, places, strict=True)
         ]
         left, right = self.settle_unknown(left, types), self.settle_unknown(right, types)
         left, right = self._retype(left, types), self._retype(right, types)
@@ -207,11 +219,15 @@ class QueryBinder:
         for key in query.order_by:
             col = output_column(key.expr, names, list(plan.columns))
             if col is None:
+                output = Scope()
+                output.add_table("", names, list(plan.columns))
+                self.exprs(output, "ORDER BY").bind(key.expr)  # raises for a name that is no output column
                 raise sql_error(
                     "0A000",
                     "invalid UNION/INTERSECT/EXCEPT ORDER BY clause",
                     detail="Only result column names can be used, not expressions or functions.",
-                    position=key.expr.pos,
+                    hint="Add the expression/function to every SELECT, or move the UNION into a FROM clause.",
+                    position=start_of(key.expr),
                 )
             items.append(sort_item(exprs, key, col))
         return Sort(plan.columns, plan, tuple(items))
@@ -272,6 +288,9 @@ class SelectBinder:
             plan = where.take_applies(plan)
             plan = Filter(plan.columns, plan, (condition,))
         if self.query.locking:
+            if select.distinct:
+                strength = self.query.locking[0].strength
+                raise sql_error("0A000", f"FOR {strength} is not allowed with DISTINCT clause")
             plan = self._lock(plan)
         targets = self._targets()
         items = self._sort_items(targets)
@@ -282,9 +301,11 @@ class SelectBinder:
         exprs = [t.expr for t in targets] + [i.expr for i in items] + ([having] if having is not None else [])
         if grouped or any(contains_aggregate(e) for e in exprs):
             if self.query.locking:
-                raise sql_error(
-                    "0A000", "FOR UPDATE is not allowed with GROUP BY clause", position=self.query.pos
-                )
+                what = "GROUP BY clause" if select.group_by else "HAVING clause"
+                if not grouped:
+                    what = "aggregate functions"
+                strength = self.query.locking[0].strength
+                raise sql_error("0A000", f"FOR {strength} is not allowed with {what}")
             keys = [self._group_key(node, targets) for node in select.group_by]
             plan, exprs = group(self.st, self.exprs, plan, keys, exprs, select)
         else:
@@ -450,6 +471,20 @@ def expand_star(scope: Scope, star: ast.Star) -> list[tuple[str, Bound]]:
     if not scope.has_table(table):
         raise sql_error("42P01", f'missing FROM-clause entry for table "{table}"', position=star.pos)
     return [(c.name, c.col) for c in scope.columns if c.table == table]
+
+
+def target_places(body: ast.QueryBody, width: int) -> list[int]:
+    """Where a query's output columns are written; its beginning where that cannot be told."""
+    at = body
+    while isinstance(at, ast.SetOperation | ast.Query):
+        at = at.left if isinstance(at, ast.SetOperation) else at.body
+    exprs: Sequence[ast.Expr] = ()
+    if isinstance(at, ast.Select):
+        exprs = [target.expr for target in at.targets]
+    elif isinstance(at, ast.Values):
+        exprs = at.rows[0]
+    places = [start_of(expr) for expr in exprs[:width]]
+    return places if len(places) == width else [body.pos] * width
 
 
 def output_name(node: ast.Expr) -> str:

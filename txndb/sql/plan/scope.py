@@ -144,7 +144,7 @@ class Scope:
     def add_table(self, alias: str, names: list[str], cols: list[Col], *, position: int = 0) -> None:
         """A FROM item under one alias."""
         if alias and alias in self.tables:
-            raise sql_error("42712", f'table name "{alias}" specified more than once', position=position)
+            raise sql_error("42712", f'table name "{alias}" specified more than once')
         self.tables.append(alias)
         for name, col in zip(names, cols, strict=True):
             self.columns.append(ScopeColumn(name, alias, col))
@@ -153,7 +153,7 @@ class Scope:
         """The columns of another FROM item beside these."""
         for table in other.tables:
             if table and table in self.tables:
-                raise sql_error("42712", f'table name "{table}" specified more than once', position=position)
+                raise sql_error("42712", f'table name "{table}" specified more than once')
         self.tables += other.tables
         self.columns += other.columns
 

@@ -59,6 +59,7 @@ async def _copy_from(session: SessionCore, node: ast.Copy, block: Block | None) 
             alias=None,
             columns=names,
             column_positions=(0,) * len(names),
+            overriding="SYSTEM",
             source=ast.Query(body=ast.Values(rows=(row,))),
             pos=node.pos,
         )

@@ -45,9 +45,11 @@ class Session(SessionCore):
                 yield result
 
     async def _script(self, sql: str) -> AsyncIterator[Result]:
-        """Several statements: one implicit transaction, unless they open and close one themselves."""
+        """Several statements: one implicit transaction, unless they open and close one themselves. The result of the
+        last one is given when the transaction has committed."""
         try:
-            for node in self.services.parsed(sql):
+            statements = self.services.parsed(sql)
+            for node in statements:
                 source = Source(sql[node.pos - 1 : node.end], node=node, offset=0)
                 control = isinstance(node, ast.Begin | ast.Commit | ast.Rollback)
                 if self.block is None and self.implicit is None and not control:
@@ -59,7 +61,11 @@ class Session(SessionCore):
                     continue
                 if self.implicit is not None and isinstance(node, ast.Commit | ast.Rollback):
                     self.block, self.implicit = self.implicit, None
-                yield await self.guard(self._statement(source, ()))
+                    self.notice("WARNING", "25P01", "there is no transaction in progress")
+                result = await self.guard(self._statement(source, ()))
+                if node is statements[-1] and result.copy is None:
+                    await self.guard(self._commit_implicit())
+                yield result
             await self.guard(self._commit_implicit())
         except BaseException:
             await self._drop_implicit()

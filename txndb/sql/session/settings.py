@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from txndb.errors import sql_error
+from txndb.sql.parse.keywords import words
 from txndb.sql.types.zones import zone_by_name
 
 _DURATION = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*(us|ms|s|min|h|d)?\s*\Z")
@@ -33,6 +34,24 @@ def _integer(name: str, value: str) -> str:
         return str(int(value))
     except ValueError:
         raise sql_error("22023", f'invalid value for parameter "{name}": "{value}"') from None
+
+
+def _float_digits(name: str, value: str) -> str:
+    digits = int(_integer(name, value))
+    if not -15 <= digits <= 3:
+        raise sql_error("22023", f'{value} is outside the valid range for parameter "{name}" (-15 .. 3)')
+    return str(digits)
+
+
+def _only(supported: str) -> Callable[[str, str], str]:
+    """A parameter of which one value is supported."""
+
+    def read(name: str, value: str) -> str:
+        if value.lower() != supported:
+            raise sql_error("0A000", f'{name} "{value}" is not supported')
+        return supported
+
+    return read
 
 
 def _duration(name: str, value: str) -> str:
@@ -70,8 +89,15 @@ def _encoding(name: str, value: str) -> str:
     raise sql_error("22023", f'invalid value for parameter "client_encoding": "{value}"')
 
 
+_DATE_STYLES: Final = words(
+    "ISO SQL POSTGRES GERMAN DEFAULT MDY DMY YMD US NONEURO NONEUROPEAN EURO EUROPEAN"
+)
+
+
 def _date_style(name: str, value: str) -> str:
     words = [w.strip().upper() for w in value.split(",")]
+    if not _DATE_STYLES.issuperset(words):
+        raise sql_error("22023", f'invalid value for parameter "DateStyle": "{value}"')
     if words[0] not in ("ISO", "DEFAULT", "MDY", "DMY", "YMD"):
         raise sql_error(
             "0A000", f'DateStyle "{value}" is not supported', hint="Dates are shown in ISO style."
@@ -102,7 +128,7 @@ class Parameter(msgspec.Struct, frozen=True):
 _LIST: Final = (
     Parameter("application_name", "", _any, True),
     Parameter("backslash_quote", "safe_encoding"),
-    Parameter("bytea_output", "hex"),
+    Parameter("bytea_output", "hex", _only("hex")),
     Parameter("check_function_bodies", "on", _bool),
     Parameter("client_encoding", "UTF8", _encoding, True),
     Parameter("client_min_messages", "notice"),
@@ -111,12 +137,12 @@ _LIST: Final = (
     Parameter("default_transaction_read_only", "off", _bool, True),
     Parameter("default_transaction_deferrable", "off", _bool),
     Parameter("escape_string_warning", "on", _bool),
-    Parameter("extra_float_digits", "1", _integer),
+    Parameter("extra_float_digits", "1", _float_digits),
     Parameter("idle_in_transaction_session_timeout", "0", _duration),
     Parameter("idle_session_timeout", "0", _duration),
     Parameter("in_hot_standby", "off", _bool, True, True),
     Parameter("integer_datetimes", "on", _bool, True, True),
-    Parameter("IntervalStyle", "postgres", _any, True),
+    Parameter("IntervalStyle", "postgres", _only("postgres"), True),
     Parameter("jit", "off", _bool),
     Parameter("lc_collate", "C", fixed=True),
     Parameter("lc_ctype", "C.UTF-8", fixed=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from txndb.limits import PARAMETERS_MAX
 from txndb.sql.parse import ast
 from txndb.sql.parse.normalize import Normalized, normalize
 
@@ -81,7 +82,10 @@ def make_source(services: SqlServices, sql: str, *, lift: bool) -> Source:
         if len(sql) <= 512:
             services.normalized.put(sql, found)
     made = Source(found.text, normalized=found if found.literals else None)
-    made.absent_params = found.first - 1
+    if found.literals:
+        made.absent_params = found.first - 1
+    elif "$" in sql:
+        made.absent_params = PARAMETERS_MAX
     if found.literals:
         from txndb.sql.types.core import type_by_oid
 

@@ -219,11 +219,11 @@ class Block:
 
     def rollback_to(self, name: str) -> dict[str, str]:
         """ROLLBACK TO SAVEPOINT; the settings as they were. Locks are kept (rule K2)."""
+        at = self._find(name)
         if self.dead:
             raise sql_error(
                 "25P02", "current transaction is aborted, commands ignored until end of transaction block"
             )
-        at = self._find(name)
         found = self.savepoints[at]
         del self.savepoints[at + 1 :]
         if self.txn is not None:

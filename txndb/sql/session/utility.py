@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from txndb.errors import FeatureNotSupportedError, InternalError, RetryError, sql_error, words_of
+from txndb.errors import FeatureNotSupportedError, InternalError, RetryError, TxndbError, sql_error, words_of
 from txndb.sql.catalog.names import quote_identifier
 from txndb.sql.exec import ddl
 from txndb.sql.exec.ddl_run import run_ddl
 from txndb.sql.parse import ast
+from txndb.sql.parse.keywords import words
 from txndb.sql.plan.coerce import resolve_type_name
 from txndb.sql.plan.explain import explain
 from txndb.sql.session import cursors
@@ -45,9 +46,20 @@ class UtilityStatements:
         handler = _HANDLERS.get(type(node))
         if handler is None:
             raise FeatureNotSupportedError(f"{words_of(node)} is not supported yet", position=node.pos)
-        if session.cursors and isinstance(node, _WRITING):
+        writing = isinstance(node, _WRITING) and not (isinstance(node, ast.Copy) and node.direction == "TO")
+        if writing and block is None and session.settings.values.get("default_transaction_read_only") == "on":
+            what = _WORDS.get(type(node), "COPY FROM")
+            raise sql_error("25006", f"cannot execute {what} in a read-only transaction")
+        if writing and session.cursors:
             await cursors.settle_all(session.cursors)
-        return await handler(session, node, source, params, block)
+        if block is not None:
+            _refuse_in_block(node)
+        try:
+            return await handler(session, node, source, params, block)
+        except TxndbError as error:
+            if error.code in _UNLOCATED.get(type(node), ()) and not getattr(node, "query", None):
+                error.position = 0  # PostgreSQL gives none here
+            raise
 
     def columns(self, session: SessionCore, node: ast.Statement) -> tuple[ColumnInfo, ...] | None:
         """The result columns of a statement that is not planned, for Describe."""
@@ -130,14 +142,16 @@ def _end(session: SessionCore, *, keep_settings: bool) -> Block:
 
 async def _commit(session: SessionCore, node: ast.Commit, _s: Source, _p: Any, block: Block | None) -> Result:
     if session.block is None:
+        _refuse_chain("COMMIT", node.chain)
         if session.implicit is not None:
             await session.sync()
         session.notice("WARNING", "25P01", "there is no transaction in progress")
         return Result("COMMIT")
-    failed = session.block.failed
+    failed, read_only = session.block.failed, session.block.read_only
     ended = _end(session, keep_settings=not failed)
     if failed:
         await ended.rollback()
+        _chain(session, node.chain, read_only)
         return Result("ROLLBACK")
     try:
         await session._commit(ended)
@@ -146,21 +160,32 @@ async def _commit(session: SessionCore, node: ast.Commit, _s: Source, _p: Any, b
             session.kept_age = ended.txn.age
         await ended.rollback()
         raise
-    if node.chain:
-        session.block = session.new_block(explicit=True)
+    _chain(session, node.chain, read_only)
     return Result("COMMIT")
+
+
+def _refuse_chain(what: str, chain: bool) -> None:
+    if chain:
+        raise sql_error("25P01", f"{what} AND CHAIN can only be used in transaction blocks")
+
+
+def _chain(session: SessionCore, chain: bool, read_only: bool) -> None:
+    """AND CHAIN: the next transaction begins at once, with the modes of the last."""
+    if chain:
+        session.block = session.new_block(explicit=True, read_only=read_only)
 
 
 async def _rollback(
     session: SessionCore, node: ast.Rollback, _s: Source, _p: Any, block: Block | None
 ) -> Result:
     if session.block is None:
+        _refuse_chain("ROLLBACK", node.chain)
         session.notice("WARNING", "25P01", "there is no transaction in progress")
         return Result("ROLLBACK")
+    read_only = session.block.read_only
     ended = _end(session, keep_settings=False)
     await ended.rollback()
-    if node.chain:
-        session.block = session.new_block(explicit=True)
+    _chain(session, node.chain, read_only)
     return Result("ROLLBACK")
 
 
@@ -267,6 +292,8 @@ async def _show(
     value = session.settings.show(node.name)
     if node.name == "transaction_read_only" and block is not None:
         value = "on" if block.read_only else "off"
+    if node.name == "session_authorization":
+        value = session.info.user
     if node.name == "server_version":
         value = session.services.server_version
     return Result("SHOW", _text_columns(display_name(node.name)), [(value,)])
@@ -327,12 +354,14 @@ async def _alter(
 
 async def _vacuum(session: SessionCore, node: Any, _s: Source, _p: Any, block: Block | None) -> Result:
     vacuum = isinstance(node, ast.Vacuum)
-    if vacuum and session.block is not None:
-        raise sql_error("25001", "VACUUM cannot run inside a transaction block")
     with reading(session.services, block) as used:
         catalog = await used.current_catalog()
+        _check_options("VACUUM" if vacuum else "ANALYZE", node.options, _VACUUM_OPTIONS)
         for target in node.targets:
-            ddl.find_table(catalog, session.info, target.table)
+            table = ddl.find_table(catalog, session.info, target.table)
+            for name in target.columns:
+                if table.column(name) is None:
+                    raise sql_error("42703", f'column "{name}" of relation "{table.name}" does not exist')
     if vacuum and block is None:
         await ddl.collect_garbage(session.services.kv)
     return Result("VACUUM" if vacuum else "ANALYZE")
@@ -341,13 +370,33 @@ async def _vacuum(session: SessionCore, node: Any, _s: Source, _p: Any, block: B
 # --- EXPLAIN and SHOW
 
 
+_EXPLAIN_OPTIONS = words("analyze verbose costs settings buffers wal timing summary format")
+_VACUUM_OPTIONS = words(
+    """full freeze verbose analyze disable_page_skipping skip_locked index_cleanup process_toast truncate parallel
+    buffer_usage_limit"""
+)
+
+
+def _check_options(what: str, options: Sequence[ast.UtilityOption], known: frozenset[str]) -> None:
+    for option in options:
+        if option.name not in known:
+            raise sql_error("42601", f'unrecognized {what} option "{option.name}"', position=option.pos)
+
+
 async def _explain(
     session: SessionCore, node: ast.Explain, source: Source, params: Any, block: Block | None
 ) -> Result:
     inner = node.statement
     if not isinstance(inner, ast.Query | ast.Insert | ast.Update | ast.Delete):
         raise FeatureNotSupportedError("EXPLAIN of this statement is not supported", position=inner.pos)
+    _check_options("EXPLAIN", node.options, _EXPLAIN_OPTIONS)
     options = {o.name: (o.value or "on").lower() for o in node.options}
+    if options.get("format", "text") not in ("text", "xml", "json", "yaml"):
+        raise sql_error(
+            "22023",
+            f'unrecognized value for EXPLAIN option "format": "{options["format"]}"',
+            position=next(o.pos for o in node.options if o.name == "format"),
+        )
     if options.get("format", "text") != "text":
         raise FeatureNotSupportedError(
             f"EXPLAIN (FORMAT {options['format']}) is not supported", position=node.pos
@@ -434,15 +483,14 @@ async def _execute(
 ) -> Result:
     found = session.sql_prepared.get(node.name) or session.prepared.get(node.name)
     if found is None:
-        raise sql_error("26000", f'prepared statement "{node.name}" does not exist', position=node.pos)
-    if len(node.args) != len(found.param_types):
+        raise sql_error("26000", f'prepared statement "{node.name}" does not exist')
+    if found.param_types and len(node.args) != len(found.param_types):  # without parameters any are ignored
         raise sql_error(
             "42601",
             f'wrong number of parameters for prepared statement "{node.name}"',
             detail=f"Expected {len(found.param_types)} parameters but got {len(node.args)}.",
-            position=node.pos,
         )
-    values = session.constants(node.args, found.param_types, params)
+    values = session.constants(node.args if found.param_types else (), found.param_types, params)
     return await session.run_source(found.source, values, block)
 
 
@@ -489,8 +537,6 @@ async def _discard(
     session: SessionCore, node: ast.Discard, _s: Source, _p: Any, block: Block | None
 ) -> Result:
     if node.target == "ALL":
-        if session.block is not None:
-            raise sql_error("25001", "DISCARD ALL cannot run inside a transaction block")
         session.sql_prepared.clear()
         session.prepared.clear()
         session.end_portals()
@@ -505,6 +551,24 @@ async def _copy(
     session: SessionCore, node: ast.Copy, source: Source, params: Any, block: Block | None
 ) -> Result:
     return await start_copy(session, node, block)
+
+
+def _refuse_in_block(node: ast.Statement) -> None:
+    """25001 for what runs on its own only."""
+    what = ""
+    match node:
+        case ast.Vacuum():
+            what = "VACUUM"
+        case ast.CreateDatabase():
+            what = "CREATE DATABASE"
+        case ast.Drop(kind="DATABASE"):
+            what = "DROP DATABASE"
+        case ast.CreateIndex(concurrently=True):
+            what = "CREATE INDEX CONCURRENTLY"
+        case ast.Discard(target="ALL"):
+            what = "DISCARD ALL"
+    if what:
+        raise sql_error("25001", f"{what} cannot run inside a transaction block")
 
 
 _HANDLERS: dict[type, Handler] = {
@@ -540,3 +604,15 @@ _HANDLERS: dict[type, Handler] = {
 }
 _WRITING = (ast.CreateTable, ast.CreateIndex, ast.Drop, ast.Truncate, ast.AlterTable, ast.Copy)
 """What may write in the open transaction: its cursors show it as it was."""
+_NAMES = frozenset(("42P01", "42809", "42501", "42703", "42701", "3F000"))
+_UNLOCATED: dict[type, frozenset[str]] = {
+    ast.CreateTable: frozenset(("42501",)),
+    ast.CreateIndex: _NAMES,
+    ast.Drop: _NAMES,
+    ast.Truncate: _NAMES,
+    ast.Vacuum: _NAMES,
+    ast.Analyze: _NAMES,
+    ast.Copy: _NAMES,
+    ast.AlterTable: _NAMES | {"42P16"},
+}
+"""Errors without a position, by the statement they are of."""
