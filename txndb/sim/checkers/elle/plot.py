@@ -126,7 +126,8 @@ def _arrow(start: tuple[float, float], end: tuple[float, float], box: tuple[floa
     return (
         f'<path d="M{x1:.1f} {y1:.1f}Q{knee[0]:.1f} {knee[1]:.1f} {x2:.1f} {y2:.1f}" fill="none" stroke="{colour}" '
         f'stroke-width="1.6" marker-end="url(#head-{kind})"/>'
-        f'<text x="{knee[0]:.1f}" y="{knee[1]:.1f}" fill="{colour}" text-anchor="middle" stroke="#ffffff" '
+        f'<text x="{(x1 + 2 * knee[0] + x2) / 4:.1f}" y="{(y1 + 2 * knee[1] + y2) / 4 + 4:.1f}" '
+        f'fill="{colour}" text-anchor="middle" stroke="#ffffff" '
         f'stroke-width="4" paint-order="stroke">{escape(kind)}</text>'
     )
 
