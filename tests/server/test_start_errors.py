@@ -13,6 +13,7 @@ import pytest
 from txndb.errors import StoreError
 from txndb.server.config import ConfigError, Listener, ServerConfig, is_loopback, parse_join, parse_locality
 from txndb.server.datadir import DataDir
+from txndb.server.main import explain
 
 
 def start(*options: str) -> tuple[int, str]:
@@ -150,3 +151,8 @@ def test_lists_are_parsed() -> None:
     assert list(parse_locality("region=eu,zone=a").items()) == [("region", "eu"), ("zone", "a")]
     with pytest.raises(ConfigError):
         parse_locality("zone=a,zone=b")
+
+
+def test_an_error_is_told_on_one_line() -> None:
+    error = StoreError("refused\n\tIs it running?", hint="See\nthere.")
+    assert explain(error) == "refused Is it running?. See there."

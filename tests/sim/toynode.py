@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sqlite3
+import weakref
 from collections.abc import Sequence
 from random import Random
 from typing import Any
@@ -32,13 +33,20 @@ class ToyResult(msgspec.Struct):
     rows: list[tuple[Any, ...]]
 
 
+def memory(owner: object) -> sqlite3.Connection:
+    """A database in memory that is closed with its owner, however that ends: a crash of the toy closes nothing."""
+    made = sqlite3.connect(":memory:", isolation_level=None)
+    weakref.finalize(owner, made.close)
+    return made
+
+
 class ToyDatabase:
     """What the nodes share: the rows, and who may touch them."""
 
     def __init__(self, bug: str = "") -> None:
         self.bug = bug
         self.rng = Random(7)
-        self.sql = sqlite3.connect(":memory:", isolation_level=None)
+        self.sql = memory(self)
         self.old: sqlite3.Connection | None = None
         self.owner: ToySession | None = None
         self.writers_waiting = 0
@@ -49,8 +57,8 @@ class ToyDatabase:
             self.owner = None
         return self.owner is None
 
-    def copy(self) -> sqlite3.Connection:
-        target = sqlite3.connect(":memory:", isolation_level=None)
+    def copy(self, owner: object) -> sqlite3.Connection:
+        target = memory(owner)
         self.sql.backup(target)
         return target
 
@@ -74,7 +82,7 @@ class ToySession:
             return ToyResult("ALTER TABLE", [])
         if word == "BEGIN":
             if self.db.bug == "lost-update":
-                self._view = self.db.copy()
+                self._view = self.db.copy(self)
             else:
                 await self._acquire()
             self.status = "T"
@@ -126,6 +134,7 @@ class ToySession:
         written, self._written = self._written, []
         self.status = "I"
         if self._view is not None:
+            self._view.close()
             self._view = None
             if word == "COMMIT":
                 for sql, params in written:
@@ -136,7 +145,7 @@ class ToySession:
             self.db.sql.execute(word)
             self.db.owner = None
             if self.db.bug == "stale-read" and self.db.old is None:
-                self.db.old = self.db.copy()
+                self.db.old = self.db.copy(self.db)
         if word == "COMMIT" and written and self.node.body.rand.randrange(100) == 0:
             raise OutcomeUnknownError("the toy does not tell")
         return ToyResult(word, [])

@@ -305,7 +305,7 @@ def run_node(config: ServerConfig, announce: Callable[[ReadyInfo], None]) -> tup
 def explain(error: TxndbError) -> str:
     """An error as one line, its hint behind it."""
     parts = [error.message, error.detail, error.hint]
-    return " ".join(part.replace("\n", " ").rstrip(".") + "." for part in parts if part)
+    return " ".join(" ".join(part.split()).rstrip(".") + "." for part in parts if part)
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
