@@ -124,6 +124,7 @@ class Store:
         self.body = body
         self.engine = engine
         self.log = log
+        log.on_read_failure = body.fatal
         self.clock = clock
         self.node = node
         self.slots: dict[RangeId, Slot] = {}

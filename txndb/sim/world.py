@@ -34,7 +34,7 @@ from txndb.limits import REPLICATION_FACTOR
 from txndb.sim.clients import Client, ClientOptions, Manners
 from txndb.sim.history import History
 from txndb.sim.host import Machinery, SimHost, address_of
-from txndb.sim.loop import Incarnation, VirtualLoop, stack_of
+from txndb.sim.loop import Incarnation, ProcessEnded, VirtualLoop, stack_of
 from txndb.sim.nemesis import Nemesis
 from txndb.sim.nemesis.scene import Scene
 from txndb.sim.network import Network
@@ -329,7 +329,7 @@ class World:
                 continue
             try:
                 logs = host.brain.raft_logs()
-            except TxndbError:
+            except (TxndbError, ProcessEnded):
                 if host.suspect:
                     continue  # it found what was done to its disk
                 raise

@@ -148,6 +148,8 @@ class RaftLog:
         """The number of the last durable flush."""
         self.floor = 1
         """Segments below it may be missing."""
+        self.on_read_failure: Callable[[Exception], None] | None = None
+        """Ends the process: entries are read in the middle of steps that could not be taken back."""
         self._rand_bytes = rand_bytes
         self._options = options
         self._failure = ""
@@ -412,7 +414,16 @@ class RaftLog:
     # ---- reading old entries
 
     def read_entry(self, at: int, spot: int, index: int, term: int) -> LogEntry:
-        """A durable entry, verified with the whole flush that it is in."""
+        """A durable entry, verified with the whole flush that it is in. `CorruptionError`, `StoreError`: the process
+        must end, and `on_read_failure` is told first."""
+        try:
+            return self._read_entry(at, spot, index, term)
+        except (CorruptionError, StoreError) as error:
+            if self.on_read_failure is not None:
+                self.on_read_failure(error)
+            raise
+
+    def _read_entry(self, at: int, spot: int, index: int, term: int) -> LogEntry:
         if self._verified[0] != at:
             self._verified = (at, self._read_body(at >> 32, at & 0xFFFFFFFF))
         body = self._verified[1]
