@@ -1,7 +1,8 @@
 """All models by name: which operations a history of each has, which options its verdict depends on, and who judges it.
 
 `judge` is what `txndb check`, and whoever has a recorded history, calls. It takes keys apart, judges, and never
-guesses: a history without operations is unknown, one of another form raises `HistoryError`.
+guesses; a history of another form raises `HistoryError`. A history in which nothing was done is valid where the model
+asks something of all operations, and unknown where it waits for a read.
 """
 
 from __future__ import annotations
@@ -83,9 +84,7 @@ def judge(ops: Sequence[Op], name: str, options: Options | None = None) -> Verdi
     """
     name = ALIASES.get(name, name)
     model, options = MODELS[name], options or Options()
-    if not ops:
-        return Verdict(None, name, note="the history has no operations")
-    if not model.reads:
+    if not ops or not model.reads:
         return model.check(ops, options)
     apart = with_keys_split(ops, reads=model.reads, wanted=options.keyed)
     return judge_each_key(apart, name, lambda part: model.check(part, options))

@@ -60,7 +60,7 @@ def check(
     anomalies: list[Anomaly] = []
     notes: list[str] = []
     for keys, calls in _connected(_prepare(ops, null_unknown=null_unknown)):
-        kind = _object(keys)
+        kind = register_group(keys)
         first = tuple(frozen(_first_value(initial, key)) for key in keys)
         verdict = judge_calls(ops, calls, kind, first, steps_max)
         anomalies += verdict.anomalies
@@ -103,7 +103,8 @@ def _connected(calls: Sequence[Call]) -> list[tuple[list[Any], list[Call]]]:
     return list(groups.values())
 
 
-def _object(keys: Sequence[Any]) -> Object:
+def register_group(keys: Sequence[Any]) -> Object:
+    """The object that registers of these keys are together; its state has their values in that order."""
     places = {key: place for place, key in enumerate(keys)}
 
     def step(state: Any, call: Call) -> tuple[bool, Hashable]:

@@ -2,7 +2,8 @@
 
 An operation is an object with `process`, `type` (`invoke`, `ok`, `fail`, `info`), `f`, `value`, and at will `key`,
 `index`, `time` and `error`. Lines are in order of real time; where `index` is given it counts upwards. Operations of
-processes that are not numbered (a nemesis) are left out. What else an operation carries is not looked at.
+processes that are not numbered (a nemesis) are left out. An input without a single line is an error: it is the end of
+a broken pipe, not a history. What else an operation carries is not looked at.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ def _objects(text: bytes) -> list[tuple[str, Any]]:
                 objects.append((f"line {number}", msgspec.json.decode(line)))
             except (msgspec.DecodeError, RecursionError) as error:
                 raise HistoryError(f"line {number}: not JSON: {error}") from error
+    if not objects:
+        raise HistoryError("the input is empty")
     return objects
 
 
