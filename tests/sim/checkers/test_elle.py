@@ -9,9 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.sim.checkers.elle_histories import concurrent, one_after_another
+from tests.sim.checkers.elle_histories import Mops, concurrent, one_after_another
 from txndb.sim.checkers.elle import check_append, check_rw, plot
-from txndb.sim.checkers.elle.graph import REALTIME
 from txndb.sim.checkers.elle.judge import build
 from txndb.sim.checkers.elle.levels import BELOW, canonical, holding
 from txndb.sim.checkers.verdict import Verdict
@@ -310,15 +309,36 @@ def test_levels_form_a_lattice() -> None:
         canonical("linear")
 
 
-def test_real_time_is_kept_by_few_edges() -> None:
-    """A hundred transactions, ten at a time: its closure has 4,500 pairs."""
+def _in_step(batches: list[Mops]) -> list[Op]:
+    """Ten new clients a batch: all invoke, then all complete, each with the same steps but values of its own."""
     ops: list[Op] = []
-    for batch in range(10):
-        processes = range(batch * 10, batch * 10 + 10)
-        ops += [Op(len(ops) + i, p, "invoke", "txn", []) for i, p in enumerate(processes)]
-        ops += [Op(len(ops) + i, p, "ok", "txn", []) for i, p in enumerate(processes)]
-    _, _, graph = build(ops, "append")
-    assert sum(1 for _ in graph.edges(REALTIME)) == 9 * 10 * 10
+    for number, steps in enumerate(batches):
+        txns = {
+            process: [[f, key, value if f == "r" else process] for f, key, value in steps]
+            for process in range(number * 10, number * 10 + 10)
+        }
+        for kind in ("invoke", "ok"):
+            ops += [Op(len(ops) + n, p, kind, "txn", done) for n, (p, done) in enumerate(txns.items())]
+    return ops
+
+
+def test_real_time_is_kept_by_few_edges() -> None:
+    """A hundred transactions, ten at a time: its closure has 4,500 pairs, its reduction 900."""
+    _, _, graph = build(_in_step([[]] * 10), "append")
+    assert graph.count()["realtime"] == 9 * 10  # into hubs, from which as many lead on
+    assert sum(len(targets) for targets in graph.succ) == 9 * (10 + 10)
+
+
+def test_real_time_reaches_through_hubs() -> None:
+    between: list[Mops] = [[["append", "y", 0]]] * 5
+    ops = _in_step([[["append", "x", 0]], *between, [["r", "x", []]]])
+    verdict = check_append(ops)
+    assert kinds(verdict) == {"G-single-item-realtime"}
+    assert {tuple(kind for _, kind, _ in anomaly.cycle) for anomaly in verdict.anomalies} == {
+        ("realtime", "rw")
+    }
+    ops = _in_step([[["r", "x", []]], *between, [["append", "x", 0]]])
+    assert check_append(ops).weakest_level == "strict_serializable"
 
 
 def test_many_readers_before_many_writers_cost_a_hub() -> None:

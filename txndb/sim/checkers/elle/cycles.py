@@ -211,10 +211,10 @@ def _through_hubs(graph: Graph, walk: list[Edge]) -> tuple[list[Edge], Reasons]:
     for a, kind, b in walk[first:] + walk[:first]:
         if kind == VIA:
             edges[-1] = (edges[-1][0], edges[-1][1], b)
-            reasons[-1] = graph.reasons[a, b, VIA]
+            reasons[-1] = graph.reason(a, b, VIA)
         else:
             edges.append((a, kind, b))
-            reasons.append(graph.reasons[a, b, kind])
+            reasons.append(graph.reason(a, b, kind))
     return edges, reasons
 
 

@@ -44,7 +44,12 @@ class Graph:
         bits = edges.get(b, 0)
         if not bits & kind:
             edges[b] = bits | kind
-            self.reasons[a, b, kind] = reason
+            if reason:
+                self.reasons[a, b, kind] = reason
+
+    def reason(self, a: int, b: int, kind: int) -> tuple[Any, ...]:
+        """Why there is this edge; process and real time need no reason."""
+        return self.reasons.get((a, b, kind), ())
 
     def add_all(
         self, sources: Iterable[int], targets: dict[int, Any], kind: int, reason: tuple[Any, ...]
@@ -52,8 +57,9 @@ class Graph:
         """An edge from every source to every target but itself.
 
         Args:
-            targets: With what completes `reason` for each.
+            targets: With what completes `reason` for each, where there is a reason.
         """
+        reasons = {b: (*reason, last) if reason else () for b, last in targets.items()}
         outside: dict[int, None] = {}
         inside: dict[int, None] = {}
         for a in sources:
@@ -63,15 +69,14 @@ class Graph:
             self.succ.append({})
             for a in outside:
                 self.add(a, hub, kind, reason)
-            for b, last in targets.items():
-                self.add(hub, b, VIA, (*reason, last))
-        else:
-            inside.update(outside)
+            for b, why in reasons.items():
+                self.add(hub, b, VIA, why)
+            outside = {}
         # Who is both source and target cannot use the hub, for it would lead back. More than a few of these are lost
         # updates anyway.
-        for a in list(inside)[: ELLE_PAIRS_MAX + len(outside)]:
-            for b, last in targets.items():
-                self.add(a, b, kind, (*reason, last))
+        for a in (*outside, *list(inside)[:ELLE_PAIRS_MAX]):
+            for b, why in reasons.items():
+                self.add(a, b, kind, why)
 
     def is_hub(self, node: int) -> bool:
         return node >= len(self.txns)

@@ -163,6 +163,7 @@ def _verdict(
 ) -> Verdict:
     anomalies, more = _shown(txns, facts)
     anomalies += [explain.anomaly(cycle, txns.all) for cycle in cycles]
+    anomalies.sort(key=lambda anomaly: levels.severity(anomaly.kind), reverse=True)
     holds = levels.holding(dead)
     committed = sum(1 for txn in txns.all if txn.status == "ok")
     notes = list(dict.fromkeys(facts.malformed))[:3]
@@ -175,6 +176,8 @@ def _verdict(
         notes.append("no invocations: real-time order is not judged")
     if txns.skipped:
         notes.append(f"{txns.skipped} operations are no transactions and were left out")
+    if holds[level] and dead:
+        notes.append(f"judged as {level}: what is reported rules out stronger levels only")
     if facts.malformed or not committed or (level == levels.STRICT and not txns.timed):
         valid = None if holds[level] else False
     else:

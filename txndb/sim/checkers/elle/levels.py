@@ -96,6 +96,11 @@ RULES_OUT["G2-item-process"] = (SESSION_SERIALIZABLE,)
 RULES_OUT["G2-item-realtime"] = (STRICT,)
 
 
+def severity(kind: str) -> int:
+    """How weak a level an anomaly rules out: the greater the worse; -1 for one that rules out none."""
+    return max((list(BELOW).index(level) for level in RULES_OUT[kind]), default=-1)
+
+
 def canonical(level: str) -> str:
     """The name used here for a level as people write it (`Strict-Serializable`, `strong-serializable`, …).
 
