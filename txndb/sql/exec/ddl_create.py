@@ -13,11 +13,11 @@ from txndb.sql.catalog.store import allocate_ids
 from txndb.sql.exec.backfill import backfill_index
 from txndb.sql.exec.ddl import DdlContext, find_table, must_be_here
 from txndb.sql.parse import ast
-from txndb.sql.plan.bind_dml import column_type, default_of
-from txndb.sql.plan.bind_expr import COLLATIONS, ExprBinder
+from txndb.sql.plan.bind_dml import assign, column_type, default_of, no_rows, parse_expression
+from txndb.sql.plan.bind_expr import COLLATIONS, ExprBinder, start_of
 from txndb.sql.plan.coerce import resolve_type_name
 from txndb.sql.plan.deparse import deparse
-from txndb.sql.plan.expr import Bound
+from txndb.sql.plan.expr import Bound, Col
 from txndb.sql.plan.logical import Logical
 from txndb.sql.plan.scope import Scope, target_schema_id
 from txndb.sql.types.core import INT4, INT8, lookup_type, type_by_oid
@@ -79,11 +79,9 @@ async def create_table(c: DdlContext, node: ast.CreateTable) -> str:
     must_be_here(c.info, node.name)
     schema_id = target_schema_id(c.catalog, c.info, node.name)
     name = node.name.name
-    if c.catalog.name_taken(c.info.database_id, schema_id, name):
-        if node.if_not_exists:
-            c.note(f'relation "{name}" already exists, skipping', "42P07")
-            return "CREATE TABLE"
-        raise sql_error("42P07", f'relation "{name}" already exists')
+    if node.if_not_exists and c.catalog.name_taken(c.info.database_id, schema_id, name):
+        c.note(f'relation "{name}" already exists, skipping', "42P07")
+        return "CREATE TABLE"
     count = 2 + len(node.columns) * 3 + len(node.constraints)
     first = await allocate_ids(c.kv, count)
     ids = iter(range(first, first + count))
@@ -95,9 +93,11 @@ async def create_table(c: DdlContext, node: ast.CreateTable) -> str:
             _column_constraint(table, column, constraint, ids)
     for constraint in node.constraints:
         _table_constraint(table, constraint, ids)
+    if c.catalog.name_taken(c.info.database_id, schema_id, name):
+        raise sql_error("42P07", f'relation "{name}" already exists')
     made = _finish(table, next(ids))
     c.apply([made, *table.sequences])
-    _validate(c, made)
+    _validate(c, node, made)
     return "CREATE TABLE"
 
 
@@ -325,9 +325,22 @@ def _finish(table: _Table, fallback_id: int) -> TableDesc:
     )
 
 
-def _validate(c: DdlContext, table: TableDesc) -> None:
-    """Bind every default and CHECK once, so that their errors come from the statement that defines them."""
+def _validate(c: DdlContext, node: ast.CreateTable, table: TableDesc) -> None:
+    """Bind every default and CHECK as it is written, so that their errors name their place in the statement; then as
+    it is stored."""
     st = c.statement()
+    given = [constraint for definition in node.columns for constraint in definition.constraints]
+    for definition in node.columns:
+        column = table.column(definition.name)
+        assert column is not None
+        for constraint in definition.constraints:
+            if isinstance(constraint, ast.DefaultValue):
+                binder = ExprBinder(st, Scope(), no_rows, clause="DEFAULT expressions")
+                assign(st, binder.bind(constraint.expr), column, start_of(constraint.expr))
+    binder = _check_binder(c, table)
+    for constraint in (*given, *node.constraints):
+        if isinstance(constraint, ast.Check):
+            binder.bind_condition(constraint.expr, "CHECK")
     for column in table.columns:
         default_of(st, column)
     bind_checks(c, table)
@@ -337,15 +350,16 @@ def _no_subquery(query: ast.Query, scope: Scope) -> tuple[Logical, list[str]]:
     raise sql_error("0A000", "cannot use subquery in check constraint", position=query.pos)
 
 
-def bind_checks(c: DdlContext, table: TableDesc) -> list[Bound]:
-    """The CHECK conditions over the table's columns (ids = positions)."""
-    from txndb.sql.plan.bind_dml import parse_expression
-    from txndb.sql.plan.expr import Col
-
+def _check_binder(c: DdlContext, table: TableDesc) -> ExprBinder:
     scope = Scope()
     cols = [Col(column_type(col), col.position, col.name) for col in table.columns]
     scope.add_table(table.name, [col.name for col in table.columns], cols)
-    binder = ExprBinder(c.statement(), scope, _no_subquery, clause="check constraints")
+    return ExprBinder(c.statement(), scope, _no_subquery, clause="check constraints")
+
+
+def bind_checks(c: DdlContext, table: TableDesc) -> list[Bound]:
+    """The CHECK conditions over the table's columns (ids = positions)."""
+    binder = _check_binder(c, table)
     return [binder.bind_condition(parse_expression(check.expression), "CHECK") for check in table.checks]
 
 

@@ -482,4 +482,4 @@ def _boolean(option: ast.UtilityOption) -> bool:
         return True
     if option.value.lower() in _FALSE:
         return False
-    raise sql_error("42601", f"{option.name} requires a Boolean value", position=option.pos)
+    raise sql_error("42601", f"{option.name} requires a Boolean value")

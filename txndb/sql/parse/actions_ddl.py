@@ -88,7 +88,7 @@ class DdlActions(QueryActions):
         return ast.ColumnDef(name.value, type_, constraints, collations[0] if collations else None, pos=pos)
 
     def column_collate(self, pos: int, name: ast.Name) -> Collation:
-        return Collation(name)
+        return Collation(msgspec.structs.replace(name, pos=pos))
 
     def named_constraint(self, pos: int, name: Token, constraint: ast.Constraint) -> ast.Constraint:
         return msgspec.structs.replace(constraint, name=name.value, pos=pos)

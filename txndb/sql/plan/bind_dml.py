@@ -53,10 +53,19 @@ def column_type(column: ColumnDesc) -> SqlType:
 
 
 def parse_expression(text: str) -> ast.Expr:
-    """The syntax of a stored expression (a default, a CHECK)."""
+    """The syntax of a stored expression (a default, a CHECK), without positions: it is in nobody's statement."""
     (statement,) = parse(f"SELECT {text}")
     assert isinstance(statement, ast.Query) and isinstance(statement.body, ast.Select)
-    return statement.body.targets[0].expr
+    expr = statement.body.targets[0].expr
+    stack: list[object] = [expr]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, tuple):
+            stack.extend(node)
+        elif isinstance(node, ast.Node):
+            msgspec.structs.force_setattr(node, "pos", 0)
+            stack.extend(getattr(node, field) for field in node.__struct_fields__)
+    return expr
 
 
 def assign(st: Statement, expr: Bound, column: ColumnDesc, position: int = 0) -> Bound:

@@ -14,6 +14,7 @@ from txndb.sql.parse import ast
 from txndb.sql.plan import functions as fns
 from txndb.sql.plan.coerce import coerce, common_type, resolve_type_name, type_display, unify
 from txndb.sql.plan.expr import (
+    OUTER_PARAM,
     Aggregate,
     And,
     Bound,
@@ -385,7 +386,7 @@ class ExprBinder:
         name = node.collation.name
         if name not in COLLATIONS:
             raise sql_error(
-                "42704", f'collation "{name}" for encoding "UTF8" does not exist', position=node.collation.pos
+                "42704", f'collation "{name}" for encoding "UTF8" does not exist', position=node.pos
             )
         return self.bind_known(node.arg)
 
@@ -436,6 +437,11 @@ class ExprBinder:
         special = _SPECIAL.get(name) if len(node.name) == 1 else None
         if special is not None:
             return special(self, node)
+        if fns.is_set_returning(self.st, name, len(node.args)):
+            raise FeatureNotSupportedError(
+                f"set-returning functions are not supported in {self.clause or 'this place'}",
+                position=node.pos,
+            )
         if fns.is_aggregate(name) and (node.star or node.args or name == "count"):
             return self._aggregate(node)
         if node.star or node.distinct or node.filter is not None or node.order_by:
@@ -476,6 +482,10 @@ class ExprBinder:
         finally:
             self._inside_aggregate = False
         order = tuple((k.expr, k.descending, k.nulls_first) for k in keys)
+        if _of_outer_query([*args, *([condition] if condition is not None else [])]):
+            raise FeatureNotSupportedError(
+                "an aggregate over an enclosing query's columns alone is not supported", position=node.pos
+            )
         return fns.make_aggregate(self.st, node, args, condition, order)
 
     def _unified(self, nodes: Sequence[ast.Expr], what: str) -> list[Bound]:
@@ -516,6 +526,13 @@ def start_of(node: ast.Expr) -> int:
     return min(p for p in found if p) if any(found) else 0
 
 
+def _of_outer_query(exprs: list[Bound]) -> bool:
+    """Whether expressions name columns, and only such of enclosing queries (their aggregate would be that query's)."""
+    nodes = [node for expr in exprs for node in walk(expr)]
+    outer = any(isinstance(node, Param) and node.index >= OUTER_PARAM for node in nodes)
+    return outer and not any(isinstance(node, Col) for node in nodes)
+
+
 def sort_item(binder: ExprBinder, key: ast.SortKey, expr: Bound | None = None) -> SortItem:
     """A sort key with PostgreSQL's place for NULLs: last ascending, first descending."""
     if expr is None:
@@ -526,6 +543,8 @@ def sort_item(binder: ExprBinder, key: ast.SortKey, expr: Bound | None = None) -
 
 def resolve_column(statement: Statement, scope: Scope, node: ast.ColumnRef) -> Bound:
     """The column a name means, in this scope or an enclosing one (then a parameter)."""
+    if len(node.parts) > 2 and node.parts[-3] not in ("public", "pg_catalog", "information_schema"):
+        raise _no_column(scope, node)
     chain: list[Scope] = []
     current: Scope | None = scope
     while current is not None:
@@ -582,6 +601,14 @@ def _no_column(scope: Scope, node: ast.ColumnRef) -> TxndbError:
     if len(node.parts) > 4:
         message = f"improper qualified name (too many dotted names): {'.'.join(node.parts)}"
         return sql_error("42601", message, position=node.pos)
+    if len(node.parts) > 2 and node.parts[-3] not in ("public", "pg_catalog", "information_schema"):
+        table = node.parts[-2]
+        return sql_error(
+            "42P01",
+            f'invalid reference to FROM-clause entry for table "{table}"',
+            hint=f'There is an entry for table "{table}", but it cannot be referenced from this part of the query.',
+            position=node.pos,
+        )
     if len(node.parts) > 1:
         table = node.parts[-2]
         current: Scope | None = scope
