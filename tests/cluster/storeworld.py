@@ -18,6 +18,7 @@ from txndb.clock import Clock, TimeSource
 from txndb.cluster.body import IoExecutor, Rand, Transport
 from txndb.cluster.messages import RaftEnvelope
 from txndb.cluster.store import IncomingSnapshot, Store
+from txndb.encoding.keys import KEY_MAX, KEY_MIN
 from txndb.ids import NodeId, RangeId, ReplicaId, Timestamp
 from txndb.raft.types import KIND_NORMAL, Append, Config, Entry, Message, SnapshotMessage, Vote, VoteResponse
 from txndb.ranges import api, keys
@@ -26,7 +27,7 @@ from txndb.ranges.descriptor import RangeDescriptor, make_replica_id
 from txndb.ranges.locks import LockEntry
 from txndb.ranges.replica import Replica
 from txndb.ranges.state import RAFT_INITIAL_INDEX, RAFT_INITIAL_TERM, Applied, Effect, birth_batch
-from txndb.server.memdisk import MemoryDisk
+from txndb.server.memdisk import FREE_BYTES, MemoryDisk
 from txndb.sim.loop import VirtualLoop
 from txndb.storage.disk import Disk
 from txndb.storage.engine import WriteBatch
@@ -42,6 +43,11 @@ STORE_ID = bytes(16)
 def descriptor(range_id: int, start: bytes, end: bytes, generation: int = 1) -> RangeDescriptor:
     """A range with a replica on each of nodes 1 to 3."""
     return RangeDescriptor(RangeId(range_id), start, end, (FIRST, ME, THIRD), generation, 2)
+
+
+def alone(range_id: int = 1, start: bytes = KEY_MIN, end: bytes = KEY_MAX) -> RangeDescriptor:
+    """A range that this store alone holds, and so leads."""
+    return RangeDescriptor(RangeId(range_id), start, end, (ME,), 1, 2)
 
 
 def split(cut: bytes, right_id: int, generation: int = 1) -> SplitCommand:
@@ -96,6 +102,17 @@ class Middle:
         return stop // 2
 
 
+class RoomDisk(MemoryDisk):
+    """A disk that is as full as it is told to be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = FREE_BYTES
+
+    def free_bytes(self) -> int:
+        return self.free
+
+
 class RecordingEngine(MemoryEngine):
     """An engine that says in which order it was written, synced and flushed."""
 
@@ -141,7 +158,10 @@ class StoreWorld:
         for each in ranges:
             birth_batch(birth, each, ME, Timestamp(0))
         self.engine.write(birth)
-        self.log_disk: Disk = MemoryDisk()
+        self.room = RoomDisk()
+        self.log_disk: Disk = self.room
+        self.collected: Callable[[Replica, Effect], None] = lambda replica, effect: None
+        """Told when a piece of garbage collection applied."""
         self.transport: Transport
         self.store = self.run(self._open())
 
@@ -187,6 +207,16 @@ class StoreWorld:
         while not io.waiting:
             other.finish()
             self.turn()
+
+    def ask(self, request: api.Request, range_id: int = 1) -> api.Response:
+        """A request of this node's own gateway; the answer, as soon as disk and time have brought it."""
+        waiter: asyncio.Future[api.Response] = self.loop.create_future()
+        response = self.store.handle(RangeId(range_id), request, waiter)
+        while response is None:
+            self.settle()
+            self.wait_us(1_000)
+            response = waiter.result() if waiter.done() else None
+        return response
 
     # -- what peers send -----------------------------------------------------------------------------------
 
@@ -253,7 +283,7 @@ class StoreWorld:
         raise AssertionError("no peer asks")
 
     def wound_notice(self, entry: LockEntry, why: api.Wounded) -> None:
-        raise AssertionError("nobody locks")
+        raise AssertionError("nobody is wounded")
 
     def on_serving(self, replica: Replica) -> None:
         self.story.append(f"r{replica.range_id} serves")
@@ -262,7 +292,7 @@ class StoreWorld:
         self.descriptors[descriptor.range_id] = descriptor
 
     def on_collected(self, replica: Replica, effect: Effect) -> None:
-        raise AssertionError("nothing is collected")
+        self.collected(replica, effect)
 
     def start_snapshot(self, replica: Replica, to: ReplicaId) -> None:
         self.story.append(f"snapshot to {to}")
