@@ -1,8 +1,10 @@
 """txndb: a distributed transactional SQL database in typed Python.
 
 The package itself is the PEP 249 module: its names are the driver's (`txndb.client`), imported when first asked for, so
-that a node, which imports this package too, does not load the driver.
+that a node, which imports this package too, does not load the driver. `__all__` repeats the driver's, which cannot be
+asked without loading it; a test compares them.
 """
+# ruff: noqa: F405
 
 from __future__ import annotations
 
@@ -10,39 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from txndb.client import (
-        BINARY,
-        DATETIME,
-        NUMBER,
-        ROWID,
-        STRING,
-        Binary,
-        Connection,
-        Cursor,
-        DatabaseError,
-        DataError,
-        Date,
-        DateFromTicks,
-        Error,
-        IntegrityError,
-        InterfaceError,
-        InternalError,
-        NotSupportedError,
-        OperationalError,
-        ProgrammingError,
-        Time,
-        TimeFromTicks,
-        Timestamp,
-        TimestampFromTicks,
-        TransactionRetryError,
-        Warning,
-        apilevel,
-        connect,
-        paramstyle,
-        run_transaction,
-        threadsafety,
-        transaction,
-    )
+    from txndb.client import *  # noqa: F403 - `__all__` below says which
 
 __version__ = "0.1.0"
 

@@ -16,7 +16,8 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 def test_every_name_of_the_driver_is_the_packages() -> None:
     for name in driver.__all__:
         assert getattr(txndb, name) is getattr(driver, name), name
-    assert set(driver.__all__) <= set(dir(txndb))
+    assert set(txndb.__all__) == {*driver.__all__, "__version__"}
+    assert set(txndb.__all__) <= set(dir(txndb))
     assert not hasattr(txndb, "nothing_of_the_kind")
 
 
