@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 import msgspec
@@ -93,7 +93,7 @@ def _plot(context: click.Context, parameter: click.Parameter, value: Path | None
 
 
 @click.command("check", cls=_Command)
-@click.argument("history", type=click.File("rb"))
+@click.argument("history", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option(
     "--model", type=click.Choice((*MODELS, *ALIASES)), required=True, help="What the history is of."
 )
@@ -134,13 +134,19 @@ def _plot(context: click.Context, parameter: click.Parameter, value: Path | None
 @click.option(
     "--steps", type=click.IntRange(1), default=STEPS_MAX, show_default=True, help="Bound of a search."
 )
-def command(history: BinaryIO, model: str, as_json: bool, plot_to: Path | None, **options: Any) -> NoReturn:
+def command(history: str, model: str, as_json: bool, plot_to: Path | None, **options: Any) -> NoReturn:
     """Judge a recorded HISTORY (JSON lines; - is standard input) under a model of what should have happened."""
+    name = "standard input" if history == "-" else history
     try:
-        ops = read_history(history.read())
+        with click.open_file(history, "rb") as file:
+            ops = read_history(file.read())
         verdict = judge(ops, model, _options(options))
     except HistoryError as error:
-        raise _DataError(f"{history.name}: {error}") from error
+        raise _DataError(f"{name}: {error}") from error
+    except RecursionError as error:
+        raise _DataError(f"{name}: values are nested too deeply") from error
+    except OSError as error:
+        raise _DataError(f"{name}: {error.strerror}") from error
     if plot_to is not None:
         _write_plot(plot_to, verdict, ops)
     if as_json:

@@ -23,35 +23,33 @@ def check(ops: Sequence[Op], keys: int | None = None) -> Verdict:
     `keys` says how many there are; if None, all that any read saw. Raises `HistoryError` for reads of another form.
     """
     known_only(ops, ("read", "swap"))
-    reads = [
-        (op, _successors(op)) for op in ops if op.f == "read" and op.type == "ok" and op.value is not None
-    ]
+    reads = [(op, _pairs(op)) for op in ops if op.f == "read" and op.type == "ok" and op.value is not None]
     if not reads:
         return Verdict(None, "cycle", note="the ring was never read")
-    names = sorted({key for _, successor in reads for key in successor}, key=lambda key: (len(key), key))
+    names = sorted({key for _, pairs in reads for key, _ in pairs}, key=lambda key: (len(key), key))
     if keys is not None:
         names += [f"?{missing}" for missing in range(len(names), keys)]
     number = {name: place for place, name in enumerate(names)}
     anomalies = []
-    for op, successor in reads:
-        numbered = {number[key]: number.get(after, -1) for key, after in successor.items()}
+    for op, pairs in reads:
+        numbered = {number[key]: number.get(after, -1) for key, after in pairs}
         problem = check_ring(numbered, keys or len(names))
+        if not problem and len(pairs) > len(numbered):
+            problem = "a key is there twice"
         if problem:
-            shown = short(dict(successor))
-            anomalies.append(
-                Anomaly("broken-ring", f"the read at index {op.index}: {problem} ({shown})", (op.index,))
-            )
+            text = f"the read at index {op.index}: {problem} ({short(pairs)})"
+            anomalies.append(Anomaly("broken-ring", text, (op.index,)))
     return Verdict(not anomalies, "cycle", tuple(anomalies))
 
 
-def _successors(op: Op) -> dict[str, str]:
-    """Key -> successor, both as text."""
+def _pairs(op: Op) -> list[tuple[str, str]]:
+    """(key, successor), both as text."""
     pairs: Any = list(op.value.items()) if isinstance(op.value, dict) else op.value
     if not isinstance(pairs, list | tuple) or not all(
         isinstance(p, list | tuple) and len(p) == 2 for p in pairs
     ):
         raise HistoryError(f"operation {op.index}: a read of {short(op.value)} instead of [[key, next], …]")
-    return {str(frozen(key)): str(frozen(after)) for key, after in pairs}
+    return [(str(frozen(key)), str(frozen(after))) for key, after in pairs]
 
 
 def check_ring(successor: Mapping[int, int], keys: int) -> str:

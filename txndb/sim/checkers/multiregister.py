@@ -28,7 +28,7 @@ def _prepare(ops: Sequence[Op], *, null_unknown: bool) -> list[Call]:
     """Calls whose argument and result are `((f, key, value), ...)`, f being `r` or `w`; a result's reads that say
     nothing are left out."""
     for op in ops:
-        if op.value is None and op.type in ("info", "fail"):
+        if op.value is None and op.type != "invoke":
             continue
         if not isinstance(op.value, list | tuple) or not all(_is_step(part) for part in op.value):
             where = f"operation {op.index}: {op.value!r}"
@@ -40,7 +40,7 @@ def _prepare(ops: Sequence[Op], *, null_unknown: bool) -> list[Call]:
             if writes:
                 calls.append(msgspec.structs.replace(call, argument=writes))
             continue
-        told = call.result if call.result is not None else call.argument
+        told = writes if call.result is None else call.result
         steps = tuple(("w" if f in _WRITES else "r", k, v) for f, k, v in told)
         steps = tuple(part for part in steps if part[0] == "w" or part[2] is not None or not null_unknown)
         if steps:

@@ -63,7 +63,7 @@ def _anomaly(ops: Sequence[Op], calls: Sequence[Call], kind: Object, found: Judg
     lines = [f"no order explains {_describe(ops, stuck)}"]
     if found.states:
         states = sorted(kind.show(state) for state in found.states)
-        lines.append(f"before it, only these states were possible: {'; '.join(states)}")
+        lines.append(f"what had returned by then leaves only: {'; '.join(states)}")
     if beside:
         lines.append("what overlaps it, or may still have taken effect:")
         lines += [f"  {_describe(ops, call)}" for call in beside[-_OVERLAPPING_SHOWN:]]

@@ -17,6 +17,7 @@ from txndb.sim.history import Op
 
 _TYPES: Final = ("invoke", "ok", "fail", "info")
 _ANY_F: Final = "txn"
+_BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def read_history(text: bytes) -> list[Op]:
@@ -35,7 +36,7 @@ def _objects(text: bytes) -> list[tuple[str, Any]]:
     if text.lstrip()[:1] == b"[":
         try:
             found = msgspec.json.decode(text)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except _BROKEN as error:
             raise HistoryError(f"not a JSON array: {error}") from error
         return [(f"item {number}", raw) for number, raw in enumerate(found, 1)]
     objects = []
@@ -43,7 +44,7 @@ def _objects(text: bytes) -> list[tuple[str, Any]]:
         if line.strip():
             try:
                 objects.append((f"line {number}", msgspec.json.decode(line)))
-            except (msgspec.DecodeError, RecursionError) as error:
+            except _BROKEN as error:
                 raise HistoryError(f"line {number}: not JSON: {error}") from error
     if not objects:
         raise HistoryError("the input is empty")
