@@ -30,6 +30,7 @@ FRONTEND: list[tuple[bytes, object]] = [
     (frontend.close("P", "p"), frontend.Close("P", "p")),
     (frontend.SYNC, frontend.Sync()),
     (frontend.FLUSH, frontend.Flush()),
+    (backend.copy_lines([b"x\0y"]), frontend.CopyData(b"x\0y")),
     (frontend.copy_data(b"x\0y"), frontend.CopyData(b"x\0y")),
     (frontend.COPY_DONE, frontend.CopyDone()),
     (frontend.copy_fail("no"), frontend.CopyFail("no")),

@@ -29,6 +29,7 @@ from txndb.pgwire.framing import (
     must_end,
     pack_i16,
     pack_i32,
+    read_values,
     unpack_i16,
     unpack_i32,
     unpack_u16,
@@ -174,11 +175,6 @@ def copy_out_response(column_count: int, binary: bool = False) -> bytes:
 
 def _copy_formats(column_count: int, binary: bool) -> bytes:
     return bytes([binary]) + column_count.to_bytes(2, "big") + pack_i16(int(binary)) * column_count
-
-
-def copy_data(data: bytes) -> bytes:
-    """CopyData."""
-    return message(b"d", data)
 
 
 def copy_lines(lines: Iterable[bytes]) -> bytes:
@@ -332,22 +328,7 @@ def _copy_response(data: bytes, at: int, stop: int) -> BackendMessage:
 
 
 def _data_row(data: bytes, at: int, stop: int) -> BackendMessage:
-    count = unpack_u16(data, at)[0]
-    at += 2
-    values: list[bytes | None] = []
-    append = values.append
-    for _ in range(count):
-        size = unpack_i32(data, at)[0]
-        at += 4
-        if size >= 0:
-            append(data[at : at + size])
-            at += size
-        elif size == -1:
-            append(None)
-        else:
-            raise ValueError("negative size")
-        if at > stop:
-            raise ValueError("message too short")
+    values, at = read_values(data, at, stop)
     must_end(at, stop)
     return DataRow(values)
 

@@ -68,6 +68,27 @@ def zstring(text: str) -> bytes:
     return raw + b"\0"
 
 
+def read_values(data: bytes, at: int, stop: int) -> tuple[list[bytes | None], int]:
+    """The counted values of a row or of a Bind, -1 in place of a length for NULL, and the position after them."""
+    count = unpack_u16(data, at)[0]
+    at += 2
+    values: list[bytes | None] = []
+    append = values.append
+    for _ in range(count):
+        size = unpack_i32(data, at)[0]
+        at += 4
+        if size >= 0:
+            append(data[at : at + size])
+            at += size
+        elif size == -1:
+            append(None)
+        else:
+            raise ValueError("negative size")
+        if at > stop:
+            raise ValueError("message too short")
+    return values, at
+
+
 def must_end(at: int, stop: int) -> None:
     """A body must be used up exactly; too short or too long is a violation."""
     if at != stop:

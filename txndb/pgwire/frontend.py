@@ -28,6 +28,7 @@ from txndb.pgwire.framing import (
     must_end,
     pack_i16,
     pack_i32,
+    read_values,
     unpack_i16,
     unpack_i32,
     unpack_u16,
@@ -217,21 +218,7 @@ def _bind(data: bytes, at: int, stop: int) -> FrontendMessage:
     portal, at = cstring(data, at, stop)
     statement, at = cstring(data, at, stop)
     param_formats, at = _formats(data, at)
-    count = unpack_u16(data, at)[0]
-    at += 2
-    params: list[bytes | None] = []
-    for _ in range(count):
-        size = unpack_i32(data, at)[0]
-        at += 4
-        if size >= 0:
-            params.append(data[at : at + size])
-            at += size
-        elif size == -1:
-            params.append(None)
-        else:
-            raise ValueError("negative size")
-        if at > stop:
-            raise ValueError("message too short")
+    params, at = read_values(data, at, stop)
     result_formats, at = _formats(data, at)
     must_end(at, stop)
     return Bind(portal, statement, param_formats, params, result_formats)
