@@ -227,17 +227,17 @@ class Client:
             self._drop()
             if isinstance(error, OutcomeUnknownError):
                 self._count("outcome_unknown")
-            self._finish("info" if self._commit_sent else "fail", f, value, key)
+            self._finish("info" if self._commit_sent else "fail", f, value, key, _told(error))
             return False
-        except RefusedError:
+        except RefusedError as error:
             self.operations_ok += 1
             self._count("refused")
-            self._finish("fail", f, value, key)
+            self._finish("fail", f, value, key, _told(error))
             return False
         except (TxndbError, GaveUpError) as error:
             self._count(f"error_{error.code}" if isinstance(error, TxndbError) else "gave_up")
             self._drop()
-            self._finish("fail", f, value, key)
+            self._finish("fail", f, value, key, _told(error))
             return False
         self.operations_ok += 1
         self._finish("ok", f, result, key)
@@ -310,8 +310,13 @@ class Client:
             self._connection.close()
             self._connection = None
 
-    def _finish(self, kind: str, f: str, value: Any, key: Any) -> None:
-        self._history.add(self.process, kind, f, value, key, self._loop.now_us)
+    def _finish(self, kind: str, f: str, value: Any, key: Any, error: str | None = None) -> None:
+        self._history.add(self.process, kind, f, value, key, self._loop.now_us, error)
         self._count(kind)
         if kind == "info":
             self.process += self._clients
+
+
+def _told(error: Exception) -> str:
+    """What the history says of an operation that was not ok."""
+    return f"{error.code}: {error}" if isinstance(error, TxndbError) else f"{type(error).__name__}: {error}"

@@ -46,8 +46,10 @@ class History:
     def __init__(self) -> None:
         self.ops: list[Op] = []
 
-    def add(self, process: int, kind: str, f: str, value: Any, key: Any, time_us: int) -> Op:
-        op = Op(len(self.ops), process, kind, f, value, key, time_us)
+    def add(
+        self, process: int, kind: str, f: str, value: Any, key: Any, time_us: int, error: str | None = None
+    ) -> Op:
+        op = Op(len(self.ops), process, kind, f, value, key, time_us, error)
         self.ops.append(op)
         return op
 

@@ -50,6 +50,15 @@ def test_a_register_that_answers_a_cas_with_true_or_false_fails_only_when_nothin
     assert _kinds("register", answered + "false") == ["nonlinearizable"]
 
 
+def test_what_a_failed_cas_says_is_read_from_the_whole_history() -> None:
+    other_key = (
+        "0 invoke write key=1 1; 0 ok write key=1 1; 1 invoke cas key=1 [1, 2]; 1 fail cas key=1 [1, 2]; "
+    )
+    answered = other_key + "2 invoke cas key=2 [1, 3]; 2 ok cas key=2 false"
+    assert _kinds("register", answered) == []
+    assert _kinds("register", other_key) == ["nonlinearizable"]
+
+
 def test_a_register_begins_as_told() -> None:
     read = "0 invoke read; 0 ok read 0"
     assert _kinds("register", read) == ["nonlinearizable"]

@@ -75,6 +75,8 @@ class Model(msgspec.Struct, frozen=True):
     """Names of the fields of `Options` that it looks at."""
     reads: frozenset[str] = frozenset()
     """Where not empty, the history is judged key by key; these operations tell whether values carry the key."""
+    whole: Callable[[Sequence[Op]], list[Op]] = list
+    """What has to be read from the history as a whole before its keys are taken apart."""
 
 
 def judge(ops: Sequence[Op], name: str, options: Options | None = None) -> Verdict:
@@ -86,7 +88,7 @@ def judge(ops: Sequence[Op], name: str, options: Options | None = None) -> Verdi
     model, options = MODELS[name], options or Options()
     if not ops or not model.reads:
         return model.check(ops, options)
-    apart = with_keys_split(ops, reads=model.reads, wanted=options.keyed)
+    apart = model.whole(with_keys_split(ops, reads=model.reads, wanted=options.keyed))
     return judge_each_key(apart, name, lambda part: model.check(part, options))
 
 
@@ -155,6 +157,7 @@ MODELS: Final[dict[str, Model]] = {
         _register,
         ("initial", "null_unknown", "keyed", "steps_max"),
         _READ,
+        register.settle,
     ),
     "cas-register": Model(
         "a linearizable register that is 0 at first; a read of null is no answer, a failure did not happen",

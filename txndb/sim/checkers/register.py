@@ -84,26 +84,31 @@ def _describe(call: Call | None) -> str:
     )
 
 
-def prepare(ops: Sequence[Op], *, failed_cas_answers: bool, null_unknown: bool) -> list[Call]:
-    """The calls that say something.
+def settle(ops: Sequence[Op]) -> list[Op]:
+    """Failed compare-and-sets as what they say in the history as a whole (of all keys).
 
-    Args: `failed_cas_answers`: a failed `cas` means that the value differed, unless the failure carries an `error`, or
-    the history answers `ok` with true or false: then that is the answer, and a failure did not happen. `null_unknown`:
-    a read of null was no answer.
+    A failure means that the value differed: it becomes an `ok` with False. It says nothing if it carries an `error`, or
+    where some `cas` of the history was answered `ok` with true or false: then that is the answer, and a failure did not
+    happen; it gets an error.
     """
+    answers = any(op.f == "cas" and op.type == "ok" and isinstance(op.value, bool) for op in ops)
+    settled = []
+    for op in ops:
+        if op.f == "cas" and op.type == "fail" and op.error is None:
+            said = {"error": "did not happen"} if answers else {"type": "ok", "value": False}
+            settled.append(msgspec.structs.replace(op, **said))
+        else:
+            settled.append(op)
+    return settled
+
+
+def prepare(ops: Sequence[Op], *, null_unknown: bool) -> list[Call]:
+    """The calls that say something; a failure did not happen. `null_unknown`: a read of null was no answer."""
     known_only(ops, ("read", "write", "cas", "is"))
-    answers = failed_cas_answers and not any(
-        op.f == "cas" and op.type == "ok" and isinstance(op.value, bool) for op in ops
-    )
-    read = []
     for op in ops:
         if op.f == "cas" and op.type == "invoke" and not _is_pair(op.value):
             raise HistoryError(f"operation {op.index}: cas of {op.value!r} instead of [old, new]")
-        if op.f == "cas" and op.type == "fail" and answers and op.error is None:
-            read.append(msgspec.structs.replace(op, type="ok", value=False))
-        else:
-            read.append(op)
-    calls = answered(read, ("read", "is"))
+    calls = answered(ops, ("read", "is"))
     return [call for call in calls if call.f != "read" or call.result is not None or not null_unknown]
 
 
@@ -115,14 +120,13 @@ def check_history(
     null_unknown: bool | None = None,
     steps_max: int = STEPS_MAX,
 ) -> Verdict:
-    """The verdict on one register in the dialect `model` names; `null_unknown` None is the dialect's own."""
+    """The verdict on one register in the dialect `model` names; `null_unknown` None is the dialect's own.
+
+    The part of one key is to be settled with the history it is from.
+    """
     knossos = model == "cas-register"
-    reads = partial(
-        prepare,
-        failed_cas_answers=not knossos,
-        null_unknown=knossos if null_unknown is None else null_unknown,
-    )
-    return judge(ops, Object(model, step, pure, reads), initial, steps_max)
+    reads = partial(prepare, null_unknown=knossos if null_unknown is None else null_unknown)
+    return judge(ops if knossos else settle(ops), Object(model, step, pure, reads), initial, steps_max)
 
 
 def _is_pair(value: Any) -> bool:
