@@ -8,7 +8,7 @@ import pytest
 
 from tests.cluster.leaseworld import LEASE_US, LeaseWorld
 from txndb.cluster.catalogleases import LeaseRow, Revoke, _encode
-from txndb.errors import RetryError
+from txndb.errors import LockTimeoutError, RetryError
 from txndb.ids import NodeId, Timestamp
 
 LEASE_S = LEASE_US / 1e6
@@ -260,6 +260,74 @@ def test_d6_an_acquisition_has_the_age_of_the_oldest_that_waits(world: LeaseWorl
 
 def test_d6_without_it_the_oldest_waits_behind_a_younger_ddl(build: Build) -> None:
     assert not _old_joiner(build("D6"))
+
+
+@pytest.mark.parametrize("gateway", [1, 2])
+def test_d6_an_older_idle_user_outlives_its_lease_beside_a_ddl(world: LeaseWorld, gateway: int) -> None:
+    """Its node renews the lease that was asked back, in the name of the oldest user: the younger DDL is wounded, begins
+    again and waits on – at another node, and at the user's own."""
+    older = world.connect(gateway)
+    world.execute(older, "BEGIN", "INSERT INTO t VALUES (2, 20)")
+    ddl = world.connect(1)
+    create = world.start(ddl.execute("CREATE TABLE u (k INT PRIMARY KEY)"))
+    for _ in range(4):
+        world.wait(LEASE_S)
+        assert not create.done()
+        assert world.execute(older, "SELECT count(*) FROM t") == [(2,)]
+    world.execute(older, "COMMIT")
+    world.finish(create)
+    assert world.at(3, "SELECT count(*) FROM t") == [(2,)]
+    assert world.at(2, "SELECT count(*) FROM u") == [(0,)]
+
+
+def test_d6_a_wounded_ddl_of_a_block_is_told_to_begin_again(world: LeaseWorld) -> None:
+    older, ddl = world.connect(2), world.connect(1)
+    world.execute(older, "BEGIN", "SELECT k FROM t WHERE k = 1")
+    world.execute(ddl, "BEGIN", "CREATE TABLE u (k INT PRIMARY KEY)")
+    with pytest.raises(RetryError):
+        world.execute(ddl, "COMMIT")
+    world.execute(older, "UPDATE t SET v = 11 WHERE k = 1", "COMMIT")
+    world.execute(ddl, "BEGIN", "CREATE TABLE u (k INT PRIMARY KEY)", "COMMIT")
+    assert world.at(3, "SELECT v FROM t") == [(11,)]
+
+
+def test_d6_others_get_through_while_a_ddl_waits_for_an_idle_user(world: LeaseWorld) -> None:
+    older = world.connect(2)
+    world.execute(older, "BEGIN", "SELECT k FROM t WHERE k = 1")
+    create = world.start(world.connect(1).execute("CREATE TABLE u (k INT PRIMARY KEY)"))
+    world.wait(0.2)
+    others = [world.start(world.connect_later(n, "SELECT k FROM t")) for n in (1, 2, 3)]
+    for other in others:
+        assert world.finish(other, bound_s=LEASE_S) == [(1,)]
+    assert not create.done()
+    world.execute(older, "COMMIT")
+    world.finish(create)
+
+
+def test_a_ddl_waits_for_an_idle_user_as_long_as_for_a_lock(world: LeaseWorld) -> None:
+    older, ddl = world.connect(2), world.connect(1)
+    world.execute(older, "BEGIN", "SELECT k FROM t WHERE k = 1")
+    for timeout_s in (1, 10):  # before it is wounded for the first time, and after
+        world.execute(ddl, f"SET lock_timeout = '{timeout_s}s'")
+        before_us = world.loop.now_us
+        with pytest.raises(LockTimeoutError):
+            world.execute(ddl, "CREATE TABLE u (k INT PRIMARY KEY)")
+        assert timeout_s - 0.1 < (world.loop.now_us - before_us) / 1e6 < timeout_s + LEASE_S
+    world.execute(older, "UPDATE t SET v = 11 WHERE k = 1", "COMMIT")
+    assert world.at(3, "SELECT v FROM t") == [(11,)]
+
+
+def test_a_lease_that_cannot_be_renewed_still_ends(world: LeaseWorld) -> None:
+    """D1: the user's node is cut off; the DDL waits for the expiry and no longer, and the user comes too late."""
+    older = world.connect(3)
+    world.execute(older, "BEGIN", "SELECT k FROM t WHERE k = 1")
+    world.isolate(3)
+    before_us = world.loop.now_us
+    world.at(1, "CREATE TABLE u (k INT PRIMARY KEY)")
+    assert world.loop.now_us - before_us < 2 * LEASE_US
+    world.rejoin(3)
+    with pytest.raises(RetryError):
+        world.execute(older, "UPDATE t SET v = 11 WHERE k = 1", "COMMIT")
 
 
 def test_d7_rows_written_beside_create_index_are_in_the_index(world: LeaseWorld) -> None:

@@ -14,8 +14,14 @@ Invariants:
 4. Only the process that took a lease returns it: what an earlier one sent may yet commit, up to its expiry (D4).
 5. A DDL commits on the version it was bound against: it compares the version under its exclusive lock (D2).
 
+6. An older user never loses to a younger DDL: while one is left of a lease that was asked back, the lease is renewed
+   with its age (D6). That needs the version row, so it wounds the DDL, which begins again and asks anew; the lease is
+   then held as before, by all its users (D3: the version is unchanged). A DDL that is proposed is not wounded (C3): by
+   then it has every return it waited for, or waited the expiry out.
+
 Clocks are compared with nothing here but to decide when to renew: what binds are timestamps (D1). An older transaction
-that idles is waited for until its lease ends, not for ever: meanwhile nobody can take a lease.
+that idles is waited for like the holder of any lock: meanwhile nobody younger than the DDL can take a lease, and the
+DDL waits for as long as a request waits for a lock.
 """
 
 from __future__ import annotations
@@ -28,7 +34,7 @@ import msgspec
 
 from txndb.cluster.host import NodeHost
 from txndb.encoding.keys import CLUSTER, prefix_end
-from txndb.errors import InternalError, RetryError, UnavailableError
+from txndb.errors import InternalError, LockTimeoutError, RetryError, UnavailableError
 from txndb.ids import NodeId, Timestamp, make_timestamp, physical_us
 from txndb.sql.catalog.leases import ANY_TIME_MAX, Age, CatalogLease, DirectLeases
 from txndb.sql.catalog.snapshot import Catalog
@@ -43,6 +49,7 @@ ACQUIRE_ATTEMPTS_MAX: Final = 100
 USERS_POLL_S: Final = 0.002
 GIVE_UP_S: Final = 2.0
 NUMBER_MAX: Final = 1 << 62
+WAITED_FOR_USERS: Final = "It waited for older transactions that use the catalogue as it is."
 CHECK_TURNS: Final = 50
 """So often a waiting DDL asks whether it still has its locks: each time costs a request to every range it locked."""
 
@@ -137,6 +144,8 @@ class NodeLeases:
         """The highest number asked for (D5)."""
         self._leaving: list[HeldLease] = []
         """Leases asked back that still have users, or snapshots that could still fix their timestamp."""
+        self._revoking: dict[Age, None] = {}
+        """DDL of this node that waits for leases to return: a user of its own lease that needs no renewal."""
         self._acquiring: asyncio.Task[None] | None = None
         self._acquiring_age: Age | None = None
         self._request = 0
@@ -192,37 +201,62 @@ class NodeLeases:
 
     def on_time(self) -> None:
         """Renew a lease that is in use before it ends (D3: renewal is an acquisition)."""
-        held = self._held
-        if held is None or self._acquiring is not None or self._stopping:
+        if self._stopping:
             return
-        wall_us = self._node.body.time.wall_us()
-        in_use = bool(held.users) or wall_us - held.used_us < self._lease_us
-        if in_use and physical_us(held.not_after) - wall_us < self._lease_us // 2:
+        oldest = self._oldest_leaving()
+        if oldest is not None and (self._acquiring is None or self._is_older(oldest)):
+            self._restart_acquiring(oldest)
+        held = self._held
+        if held is None or self._acquiring is not None:
+            return
+        in_use = bool(held.users) or self._node.body.time.wall_us() - held.used_us < self._lease_us
+        if in_use and self._ends_soon(held):
             self._start_acquiring(None)
+
+    def _ends_soon(self, lease: HeldLease) -> bool:
+        return physical_us(lease.not_after) - self._node.body.time.wall_us() < self._lease_us // 2
+
+    def _oldest_leaving(self) -> Age | None:
+        """The oldest user of a lease that was asked back and ends soon; younger ones were wounded or are committing."""
+        ages = [age for lease in self._leaving if self._ends_soon(lease) for age in lease.users]
+        if not ages:
+            return None
+        alive = {attempt.age for attempt in self._waited_for() if not attempt.sealed}
+        return min((age for age in ages if age in alive and age not in self._revoking), default=None)
+
+    def _waited_for(self) -> list[Transaction]:
+        """The attempts of this node that can still commit."""
+        attempts = [a for a in self._node.transactions.values() if isinstance(a, Transaction)]
+        return [a for a in attempts if not (a.over or a.is_dead)]
 
     # -- acquiring -----------------------------------------------------------------------------------------
 
     async def _acquisition(self, age: Age | None) -> None:
         """Wait for the acquisition under way, or begin one; an older joiner restarts it (D6)."""
         task = self._acquiring
-        if (
-            task is not None
-            and age is not None
-            and (self._acquiring_age is None or age < self._acquiring_age)
-            and "D6" not in self.canaries
-        ):
-            task.cancel()
-            self._acquiring = task = None
         if task is None:
             task = self._start_acquiring(age)
+        elif age is not None and self._is_older(age) and "D6" not in self.canaries:
+            task = self._restart_acquiring(age)
         await asyncio.shield(asyncio.gather(task, return_exceptions=True))
         error = task.exception() if not task.cancelled() else None
+        if isinstance(error, LockTimeoutError):
+            raise LockTimeoutError(detail=error.detail)
         if isinstance(error, RetryError | UnavailableError):
             raise UnavailableError(
                 "no catalogue lease could be taken", detail=error.message, hint="Range 1 must have a quorum."
             )
         if error is not None:
             raise error
+
+    def _is_older(self, age: Age) -> bool:
+        """Than whoever the acquisition under way is for."""
+        return self._acquiring_age is None or age < self._acquiring_age
+
+    def _restart_acquiring(self, age: Age) -> asyncio.Task[None]:
+        if self._acquiring is not None:
+            self._acquiring.cancel()
+        return self._start_acquiring(age)
 
     def _start_acquiring(self, age: Age | None) -> asyncio.Task[None]:
         task: asyncio.Task[None] = self._node.spawn(self._acquire(age), "catalogue lease")
@@ -274,9 +308,14 @@ class NodeLeases:
     async def _install(self, row: LeaseRow, version: int, at: Timestamp) -> None:
         """The acquisition is known committed at `at`: use it, unless it was asked back meanwhile (D5)."""
         held = self._held
+        if held is None:
+            held = next((lease for lease in self._leaving if lease.catalog.version == version), None)
         if held is not None and (held.catalog.version == version or "D3" in self.canaries):
             if row.number > self._asked_back:
                 held.number, held.not_after = row.number, row.expiry
+                if held in self._leaving:  # whoever asked for it back has lost (invariant 6)
+                    self._leaving.remove(held)
+                    self._held = held
             return
         catalog = await load_catalog(SnapshotReads(self._node, at), version)
         if row.number <= self._asked_back and "D5" not in self.canaries:
@@ -316,10 +355,12 @@ class NodeLeases:
             self._held = None
             self._leaving.append(held)
         turns = 0
+        since_us = self._node.body.time.monotonic_us()
         while self._is_blocked(number, age, ddl):
             await asyncio.sleep(USERS_POLL_S)
             turns += 1
             if ddl is not None and turns % CHECK_TURNS == 0:
+                self._must_not_wait_longer(ddl, since_us)
                 await ddl.check()
         clock = self._node.clock
         used_ts = max(clock.latest(), clock.now(), self.used_ts)
@@ -363,10 +404,8 @@ class NodeLeases:
         if not ages or "D2" in self.canaries:
             return False
         blocking = False
-        for attempt in list(self._node.transactions.values()):
-            if not isinstance(attempt, Transaction) or attempt is ddl or attempt.age not in ages:
-                continue
-            if attempt.over or attempt.is_dead:
+        for attempt in self._waited_for():
+            if attempt is ddl or attempt.age not in ages:
                 continue
             if attempt.age > age and not attempt.sealed:
                 attempt.on_wound("the catalogue changed under it")
@@ -388,8 +427,12 @@ class NodeLeases:
         async for batch in txn.scan(LEASES, prefix_end(LEASES)):
             rows += batch
         waits = [self._ask(txn, NodeId(int.from_bytes(k[-4:], "big")), _decode_row(v)) for k, v in rows]
-        for bound in await gather(waits):
-            floor = max(floor, bound)
+        self._revoking[txn.age] = None
+        try:
+            for bound in await gather(waits):
+                floor = max(floor, bound)
+        finally:
+            del self._revoking[txn.age]
         # T2: a bound of a faster clock, or of a user whose outcome is unknown, is waited for.
         while wait_us := self._node.clock.wait_us_until_allowed(floor):
             await asyncio.sleep(min(wait_us, ASK_AGAIN_US) / 1e6)
@@ -407,6 +450,7 @@ class NodeLeases:
         answer: asyncio.Future[Timestamp] = asyncio.get_running_loop().create_future()
         self._answers[request] = (holder, answer)
         message = _encode(Revoke(request, row.number, txn.age[0], txn.age[1], row.incarnation))
+        since_us = node.body.time.monotonic_us()
         try:
             while node.clock.earliest() <= row.expiry:
                 if "D4" in self.canaries:
@@ -415,10 +459,16 @@ class NodeLeases:
                     node.send_session(holder, message)
                 if await wait_briefly(answer, ASK_AGAIN_US):
                     return answer.result()
+                self._must_not_wait_longer(txn, since_us)
                 await txn.check()
             return row.expiry
         finally:
             self._answers.pop(request, None)
+
+    def _must_not_wait_longer(self, ddl: Transaction, since_us: int) -> None:
+        waited_us = self._node.body.time.monotonic_us() - since_us
+        if ddl.lock_wait_us and waited_us >= ddl.lock_wait_us:
+            raise LockTimeoutError(detail=WAITED_FOR_USERS)
 
 
 async def wait_briefly(answer: asyncio.Future[Timestamp], timeout_us: int) -> bool:

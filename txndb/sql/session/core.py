@@ -44,7 +44,7 @@ from txndb.sql.session.api import ColumnInfo, Notice, Result, column_infos
 from txndb.sql.session.asof import as_of_timestamp
 from txndb.sql.session.conflicts import describe_conflict
 from txndb.sql.session.cursors import Cursor, settle_all
-from txndb.sql.session.guard import Interruptible
+from txndb.sql.session.guard import Interruptible, Patience
 from txndb.sql.session.parameters import FunctionParameters
 from txndb.sql.session.services import SqlServices
 from txndb.sql.session.settings import Settings
@@ -262,9 +262,13 @@ class SessionCore(Interruptible):
                 block.release()
         raise AssertionError("unreachable")
 
-    async def autocommit(self, work: Callable[[Block], Awaitable[Result]]) -> Result:
-        """Run `work` in a transaction of its own; retried while it loses, its age kept (rule K6)."""
+    async def autocommit(
+        self, work: Callable[[Block], Awaitable[Result]], *, lock_wait_us: int = 0
+    ) -> Result:
+        """Run `work` in a transaction of its own; retried while it loses, its age kept (rule K6), until it has waited
+        for `lock_wait_us` in all (0: no bound)."""
         age: Age | None = None
+        patience = Patience(lock_wait_us)
         for attempt in range(ATTEMPTS_MAX):
             block = self._open(age=age)
             txn = block.txn
@@ -273,8 +277,9 @@ class SessionCore(Interruptible):
             last = attempt == ATTEMPTS_MAX - 1
             try:
                 result = await work(block)
-            except RetryError:
+            except RetryError as error:
                 await block.rollback()
+                patience.must_last(error)
                 if last:
                     raise
                 continue
@@ -290,8 +295,9 @@ class SessionCore(Interruptible):
                 raise
             try:
                 await self._commit(block)
-            except RetryError:
+            except RetryError as error:
                 await block.rollback()
+                patience.must_last(error)
                 if last:
                     raise
                 continue

@@ -12,15 +12,28 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import math
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
-from txndb.errors import QueryCanceledError, SessionTimeoutError, TxndbError
+from txndb.errors import LockTimeoutError, QueryCanceledError, RetryError, SessionTimeoutError, TxndbError
 from txndb.sql.session.settings import Settings
 from txndb.sql.session.transactions import Block
 from txndb.sql.session.waits import Bound, Waits
 
 T = TypeVar("T")
+
+
+class Patience:
+    """For how long a statement is tried again in the server: for `lock_wait_us` from now on (0: no bound)."""
+
+    def __init__(self, lock_wait_us: int) -> None:
+        self._until_s = asyncio.get_running_loop().time() + lock_wait_us / 1e6 if lock_wait_us else math.inf
+
+    def must_last(self, lost: RetryError) -> None:
+        """`LockTimeoutError` where it has waited for long enough, with what it lost to last."""
+        if asyncio.get_running_loop().time() >= self._until_s:
+            raise LockTimeoutError(detail=lost.detail) from None
 
 
 class Interruptible(abc.ABC):

@@ -307,7 +307,9 @@ async def _ddl(
 ) -> Result:
     if block is not None:
         return await _ddl_in(session, node, source, block)
-    return await session.autocommit(lambda own: _ddl_in(session, node, source, own))
+    # An older user of the catalogue wounds it with each renewal of its lease: all of that is one wait for a lock.
+    wait_us = session.waits.lock_us or session.services.kv.limits.lock_wait_us
+    return await session.autocommit(lambda own: _ddl_in(session, node, source, own), lock_wait_us=wait_us)
 
 
 async def _ddl_in(session: SessionCore, node: ast.Statement, source: Source, block: Block) -> Result:
