@@ -18,6 +18,12 @@ TRANSACTION_LOCKS_MAX: Final = 1_000_000
 """Keys and spans one transaction holds locks on: the gateway and the leaseholders remember each."""
 STATEMENT_BYTES_MAX: Final = 16 * 1024 * 1024
 PARAMETERS_MAX: Final = 65_535
+STATEMENT_TOKENS_MAX: Final = 500_000
+"""Words, constants and marks in one message of statements: each costs time and memory in every step of planning."""
+STATEMENT_TURN_TOKENS: Final = 5_000
+"""Scanning and parsing a long statement lets others run after so many: some 15 ms."""
+TARGETS_MAX: Final = 1664
+"""Columns of a query's result, as in PostgreSQL: the wire counts them in 16 bits."""
 STATEMENT_DEPTH_MAX: Final = 128
 """Levels of nesting in a statement's syntax tree; a longer chain of ANDs or ORs is one level."""
 CURSOR_ROWS_MAX: Final = 1_000_000

@@ -416,7 +416,9 @@ class PgConnection(asyncio.Protocol):
         assert self._session is not None
         found = self._portals.get(name)
         if found is None:
-            declared = self._session.cursor_columns(name)  # a cursor of DECLARE can be described, as a portal can
+            declared = self._session.cursor_columns(
+                name
+            )  # a cursor of DECLARE can be described, as a portal can
             if declared is None:
                 raise sql_error("34000", f'portal "{name}" does not exist')
             return self._server.shapes.shape(f"CURSOR {name}", declared, (), self._session)

@@ -18,6 +18,7 @@ from txndb.sql.exec.codegen import (
     row_condition,
     row_tuple,
 )
+from txndb.sql.exec.constantrows import CHUNK_ROWS, LongRows, plain_rows
 from txndb.sql.exec.functionrows import function_rows
 from txndb.sql.exec.join import HashJoin, LoopJoin
 from txndb.sql.exec.program import make_program
@@ -36,6 +37,8 @@ class Builder:
     def __init__(self, catalog: Catalog, param_count: int) -> None:
         self.catalog = catalog
         self.param_count = param_count
+        self.unfinished: list[LongRows] = []
+        """What is compiled in turns, or when it first runs."""
 
     def gen(self, node: ph.Physical | None = None) -> Codegen:
         """A code generator over an operator's rows."""
@@ -105,12 +108,13 @@ class Builder:
 
     def constant(self, exprs: Sequence[Sequence[Bound]]) -> Callable[[Any, Sequence[Any], Any], list[Any]]:
         """`(_, p, ctx) -> rows` of expressions without columns."""
-        gen = self.gen()
-        rows = ["(" + "".join(f"{gen.value(e)}, " for e in row) + ")" for row in exprs]
-        made: Callable[[Any, Sequence[Any], Any], list[Any]] = gen.function(
-            "r, p, ctx", f"[{', '.join(rows)}]"
-        )
-        return made
+        plain = plain_rows(exprs, self.param_count)
+        if plain is not None:
+            return plain
+        rows = LongRows(exprs, self.gen)
+        if len(exprs) > CHUNK_ROWS:
+            self.unfinished.append(rows)
+        return rows
 
     # --- rows to rows
 

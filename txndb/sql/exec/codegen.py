@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from txndb.errors import InternalError
+from txndb.errors import InternalError, sql_error
 from txndb.sql.plan.expr import (
     OUTER_PARAM,
     And,
@@ -257,10 +257,11 @@ class Codegen:
         return f"{self.value(expr.members)}.test({self.value(expr.arg)})"
 
     def _case(self, expr: Case) -> str:
-        source = self.value(expr.otherwise)
+        # one chain without parentheses in each other: Python's parser takes some 200 of those
+        source = f"({self.value(expr.otherwise)})"
         for condition, result in reversed(expr.whens):
-            source = f"({self.value(result)} if {self.truth(condition)} else {source})"
-        return source
+            source = f"({self.value(result)}) if {self.truth(condition)} else {source}"
+        return f"({source})"
 
     def _coalesce(self, expr: Coalesce) -> str:
         source = self.value(expr.args[-1])
@@ -332,7 +333,11 @@ class Codegen:
     def function(self, arguments: str, body: str) -> Any:
         """Compile `def f(arguments): preamble; return body`."""
         lines = [f"def f({arguments}):", *(f"    {line}" for line in self.preamble), f"    return {body}"]
-        exec(compile("\n".join(lines), "<expression>", "exec"), self.namespace)
+        try:
+            code = compile("\n".join(lines), "<expression>", "exec")
+        except (SyntaxError, MemoryError, RecursionError):
+            raise sql_error("54001", "expression is too complex", detail="It is nested too deeply.") from None
+        exec(code, self.namespace)
         return self.namespace["f"]
 
 

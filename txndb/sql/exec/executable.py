@@ -6,7 +6,7 @@ rows; `stream` gives a query's rows in batches (portals with a row limit).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Generator, Sequence
 from typing import Any
 
 from txndb.errors import InternalError
@@ -34,6 +34,7 @@ class Executable:
         "param_types",
         "plan",
         "read_only",
+        "unfinished",
     )
 
     def __init__(self, catalog: Catalog, plan: Plan) -> None:
@@ -47,6 +48,8 @@ class Executable:
         self.locks = plan.locks
         self.read_only = plan.kind == "SELECT" and not plan.locks
         builder = Builder(catalog, len(plan.param_types))
+        self.unfinished = builder.unfinished
+        """Long lists of rows that are not compiled yet; they are at their first use at the latest."""
         root = plan.root
         self.operator: Operator | Insert | Update | Delete
         match root:
@@ -58,6 +61,11 @@ class Executable:
                 self.operator = Delete(builder, root)
             case Physical():
                 self.operator = builder.build(_compact(root, plan))
+
+    def finish(self) -> Generator[None, None, None]:
+        """Compile what is left, in turns."""
+        while self.unfinished:
+            yield from self.unfinished.pop().compile_steps()
 
     def parameters(self, values: Sequence[Any]) -> Sequence[Any]:
         """The run-time parameter vector: the given values and room for outer columns."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from txndb.sql.parse.normalize import Lifted, Normalized, normalize
-from txndb.sql.parse.parser import parse, parse_one
+from txndb.sql.parse.parser import parse, parse_one, parse_steps
 from txndb.sql.parse.tokens import Token, is_complete, scan, split_statements, tokenize
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "normalize",
     "parse",
     "parse_one",
+    "parse_steps",
     "scan",
     "split_statements",
     "tokenize",

@@ -21,13 +21,14 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, Final, Protocol
 
 from txndb.errors import InternalError
+from txndb.limits import STATEMENT_TURN_TOKENS
 from txndb.sql.parse.keywords import KEYWORDS, RESERVED, TYPE_OR_FUNCTION
 from txndb.sql.parse.tables import GRAMMAR, TABLES, Tables, decode, digest
-from txndb.sql.parse.tokens import Token, syntax_error
+from txndb.sql.parse.tokens import Token, result_of, syntax_error
 
 _STRINGS: Final = frozenset(("STRING",))
 _PAREN: Final = frozenset(("LPAR",))
@@ -103,12 +104,20 @@ class Parser:
 
     def parse(self, sql: str, tokens: list[Token], actions: Actions) -> Any:
         """The value of the start rule for one statement's tokens (the last is EOF or SEMICOLON)."""
+        return result_of(self.parse_steps(sql, tokens, actions))
+
+    def parse_steps(self, sql: str, tokens: list[Token], actions: Actions) -> Generator[None, None, Any]:
+        """`parse` in turns of STATEMENT_TURN_TOKENS."""
         tables, rules = self._tables, self._rules
         action_rows, goto_rows = tables.actions, tables.gotos
         states, starts = [tables.start], [0]
         values: list[Any] = [None]
         tokens = joined(tokens)
+        turn = STATEMENT_TURN_TOKENS
         for at, token in enumerate(tokens):
+            if at >= turn:
+                turn += STATEMENT_TURN_TOKENS
+                yield
             kind = token[0]
             if kind == "SEMICOLON":
                 kind = "EOF"

@@ -10,6 +10,7 @@ Invariants
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from functools import cache
 from typing import Final
 
@@ -21,7 +22,7 @@ from txndb.sql.parse import ast, lalr
 from txndb.sql.parse.actions import Actions
 from txndb.sql.parse.keywords import words
 from txndb.sql.parse.precedence import too_deep
-from txndb.sql.parse.tokens import Token, syntax_error, tokenize
+from txndb.sql.parse.tokens import Token, result_of, syntax_error, token_steps
 
 _UNSUPPORTED_FIRST: Final = words(
     """call checkpoint cluster comment do grant import listen load lock merge notify reassign refresh reindex revoke
@@ -51,15 +52,20 @@ def _parser() -> lalr.Parser:
 
 def parse(sql: str) -> list[ast.Statement]:
     """The statements of `sql`, in order, empty ones left out. Each has its span in `pos` and `end`."""
+    return result_of(parse_steps(sql))
+
+
+def parse_steps(sql: str) -> Generator[None, None, list[ast.Statement]]:
+    """`parse` in turns, between which a long text lets others run."""
     if len(sql) > limits.STATEMENT_BYTES_MAX:
         raise sql_error("54000", f"statement is longer than {limits.STATEMENT_BYTES_MAX} bytes")
-    tokens = tokenize(sql)
+    tokens = yield from token_steps(sql)
     statements: list[ast.Statement] = []
     first = 0
     for at, token in enumerate(tokens):
         if token.kind in ("SEMICOLON", "EOF"):
             if at > first:
-                statements.append(_statement(sql, tokens[first : at + 1]))
+                statements.append((yield from _statement(sql, tokens[first : at + 1])))
             first = at + 1
     return statements
 
@@ -74,15 +80,16 @@ def parse_one(sql: str) -> ast.Statement:
     return statements[0]
 
 
-def _statement(sql: str, tokens: list[Token]) -> ast.Statement:
+def _statement(sql: str, tokens: list[Token]) -> Generator[None, None, ast.Statement]:
     _refuse(tokens)
     try:
-        tree = _parser().parse(sql, tokens, Actions(sql))
+        tree = yield from _parser().parse_steps(sql, tokens, Actions(sql))
     except SqlError as error:
         _refuse_clause(tokens, error)
         raise
     assert isinstance(tree, ast.Statement), "the start rule is a statement"
     if len(tokens) > limits.STATEMENT_DEPTH_MAX:
+        yield
         check_depth(tree)
     # the parentheses around a query are the statement's too
     msgspec.structs.force_setattr(tree, "pos", tokens[0].start + 1)
@@ -176,4 +183,4 @@ def _refuse_clause(tokens: list[Token], error: SqlError) -> None:
         raise FeatureNotSupportedError(f"{what} is not supported yet", position=at.start + 1) from None
 
 
-__all__ = ["check_depth", "parse", "parse_one", "syntax_error"]
+__all__ = ["check_depth", "parse", "parse_one", "parse_steps", "syntax_error"]

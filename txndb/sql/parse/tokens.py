@@ -17,12 +17,14 @@ EOF; `scan` adds SPACE COMMENT INCOMPLETE INVALID.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from collections.abc import Generator, Iterator
+from typing import Final, NamedTuple, TypeVar
 
+from txndb import limits
 from txndb.errors import SqlError, sql_error
 from txndb.sql.parse.keywords import KEYWORDS
 
+T = TypeVar("T")
 IDENTIFIER_BYTES_MAX: Final = 63
 
 
@@ -125,8 +127,24 @@ def near_error(what: str, sql: str, start: int, end: int, state: str = "42601") 
 
 def tokenize(sql: str) -> list[Token]:
     """All tokens of `sql` without white space and comments, then EOF. Raises 42601 (and others) like PostgreSQL."""
+    return result_of(token_steps(sql))
+
+
+def result_of(steps: Generator[None, None, T]) -> T:
+    """What work in turns gives, all turns at once."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+def token_steps(sql: str) -> Generator[None, None, list[Token]]:
+    """`tokenize` in turns of STATEMENT_TURN_TOKENS; 54000 for a text of too many tokens."""
     tokens: list[Token] = []
     add = tokens.append
+    turn = limits.STATEMENT_TURN_TOKENS
     match = _MASTER.match
     words = _WORDS
     at = 0
@@ -135,6 +153,15 @@ def tokenize(sql: str) -> list[Token]:
             "22021", 'invalid byte sequence for encoding "UTF8": 0x00', position=sql.index("\0") + 1
         )
     while True:
+        if len(tokens) >= turn:
+            turn += limits.STATEMENT_TURN_TOKENS
+            if turn > limits.STATEMENT_TOKENS_MAX:
+                raise sql_error(
+                    "54000",
+                    f"a statement has more than {limits.STATEMENT_TOKENS_MAX} words, constants and marks",
+                    hint="Use COPY, or several statements.",
+                )
+            yield
         found = match(sql, at)
         assert found is not None, "the last alternatives match anything"
         group = found.lastindex

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from txndb.errors import FeatureNotSupportedError, InternalError, sql_error
+from txndb.errors import FeatureNotSupportedError, InternalError, SqlError, sql_error
+from txndb.limits import TARGETS_MAX
 from txndb.sql.catalog.descriptors import TableDesc
 from txndb.sql.parse import ast
 from txndb.sql.plan.bind_dml import BoundDml, DmlBinder
@@ -81,8 +82,12 @@ def _refuse_nested_as_of(node: object, top: ast.Select | None) -> None:
 
 
 def _plan_query(st: Statement, node: ast.Query) -> Plan:
+    if isinstance(node.body, ast.Select) and len(node.body.targets) > TARGETS_MAX:
+        raise too_many_targets()
     logical, names = QueryBinder(st).bind_query(node, Scope())
     columns = logical.columns
+    if len(columns) > TARGETS_MAX:
+        raise too_many_targets()
     physical = choose(rewrite(logical))
     output = output_columns(st, names, columns)
     as_of = node.body.as_of if isinstance(node.body, ast.Select) else None
@@ -94,6 +99,11 @@ def _plan_query(st: Statement, node: ast.Query) -> Plan:
         locks=_locks(physical),
         as_of=as_of,
     )
+
+
+def too_many_targets() -> SqlError:
+    """More columns than a result may have."""
+    return sql_error("54011", f"target lists can have at most {TARGETS_MAX} entries")
 
 
 def _locks(node: Physical) -> bool:

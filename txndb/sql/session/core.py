@@ -38,14 +38,13 @@ from txndb.sql.exec.ddl import constant_values
 from txndb.sql.exec.executable import Executable
 from txndb.sql.exec.sequences import NeedSetval, SequenceState, set_sequence
 from txndb.sql.parse import ast
-from txndb.sql.plan.planner import plan_statement
-from txndb.sql.plan.scope import Statement
 from txndb.sql.session.api import ColumnInfo, Notice, Result, column_infos
 from txndb.sql.session.asof import as_of_timestamp
 from txndb.sql.session.conflicts import describe_conflict
 from txndb.sql.session.cursors import Cursor, settle_all
-from txndb.sql.session.guard import Interruptible, Patience
+from txndb.sql.session.guard import Patience
 from txndb.sql.session.parameters import FunctionParameters
+from txndb.sql.session.planning import Planning
 from txndb.sql.session.services import SqlServices
 from txndb.sql.session.settings import Settings
 from txndb.sql.session.source import Source
@@ -119,7 +118,7 @@ class Portal:
         self.result: Result | None = None
 
 
-class SessionCore(Interruptible):
+class SessionCore(Planning):
     """State, transactions and the running of one statement; `Session` adds the protocols."""
 
     def __init__(
@@ -412,54 +411,6 @@ class SessionCore(Interruptible):
                 block.failed = True
             raise
 
-    def _node(self, source: Source) -> ast.Statement:
-        if source.node is None:
-            statements = self.services.parsed(source.text)
-            if len(statements) != 1:
-                if not statements:
-                    raise sql_error("42601", "syntax error at end of input")
-                raise sql_error("42601", "cannot insert multiple commands into a prepared statement")
-            source.node = statements[0]
-        return source.node
-
-    def _key(self, catalog: Catalog, source: Source) -> tuple[Any, ...]:
-        return (
-            source.text,
-            catalog.version,
-            source.kinds,
-            self.info.database_id,
-            self.info.search_path,
-            self.info.user,
-        )
-
-    def _cached(self, block: Block, source: Source) -> Executable | None:
-        catalog = block.catalog
-        if catalog is None:
-            return None
-        plans = block.plans if catalog.private else self.services.plans
-        found: Executable | None = plans.get(self._key(catalog, source))
-        return found
-
-    def executable(self, catalog: Catalog, source: Source, block: Block) -> Executable:
-        """The compiled plan of a query or data change, from the cache or made now."""
-        key = self._key(catalog, source)
-        plans: Any = block.plans if catalog.private else self.services.plans
-        found: Executable | None = plans.get(key)
-        self.context.catalog = catalog  # also for a plan made by another session: literals may name relations
-        if found is None:
-            statement = Statement(
-                catalog, self.info, self.services.virtual, list(source.param_types), self.env
-            )
-            statement.absent_params = source.absent_params
-            statement.all_typed = source.client_params
-            found = Executable(catalog, plan_statement(statement, self._node(source)))
-            if catalog.private:
-                plans[key] = found
-            else:
-                plans.put(key, found)
-                plans.put(source.text, found.read_only)
-        return found
-
     # --- queries
 
     def context_of(self, block: Block, catalog: Catalog, params: Sequence[Any]) -> ExecContext:
@@ -494,7 +445,7 @@ class SessionCore(Interruptible):
         if catalog is None:
             catalog = await block.current_catalog()
         try:
-            found = self.executable(catalog, source, block)
+            found = await self.planned(catalog, source, block)
         except SqlError:
             as_of = self._as_of_expression(source)
             if as_of is None or block.explicit:
@@ -625,14 +576,16 @@ class SessionCore(Interruptible):
         with reading(self.services, block) as used:
             catalog = await used.current_catalog()
             try:
-                found = self.executable(catalog, source, used)
+                found = await self.planned(catalog, source, used)
             except SqlError as error:
                 found = await self._described_as_of(source, error)
-        made.param_types = found.param_types
-        made.param_oids = tuple(t.oid for t in found.param_types)
-        made.columns = self.columns_of(found) if source is made.source else None
-        made.source.param_types = found.param_types
-        made.source.kinds = made.param_oids
+            made.param_types = found.param_types
+            made.param_oids = tuple(t.oid for t in found.param_types)
+            made.columns = self.columns_of(found) if source is made.source else None
+            made.source.param_types = found.param_types
+            made.source.kinds = made.param_oids
+            if source is made.source and found.plan.as_of is None:
+                self._keep(catalog, source, used, found)  # with its types it is the same plan
         return made
 
     async def _described_as_of(self, source: Source, error: SqlError) -> Executable:

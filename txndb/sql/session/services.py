@@ -15,6 +15,10 @@ from txndb.sql.parse import ast
 from txndb.txn.api import KV
 
 PLANS_KEPT: Final = 1024
+PLANS_TEXT_MAX: Final = 2 * 1024 * 1024
+"""Characters of the texts whose plans are kept: a plan of many parameters takes a hundred times its text."""
+PLAN_TEXT_LIGHT: Final = 1024
+"""Plans of shorter texts are bounded by their number alone."""
 SYNTAX_KEPT: Final = 512
 SYNTAX_TEXT_MAX: Final = 2048
 
@@ -45,10 +49,14 @@ class NoAdmin:
 
 
 class Cache:
-    """A bounded map, least recently used out first."""
+    """A map bounded by its entries and by their weight in all, least recently used out first; the newest stays."""
 
-    def __init__(self, kept: int) -> None:
+    def __init__(self, kept: int, weight_max: int = 0) -> None:
         self._kept = kept
+        self._weight_max = weight_max
+        self._weight = 0
+        self._weights: dict[Any, int] = {}
+        """Of the entries that have one."""
         self._entries: OrderedDict[Any, Any] = OrderedDict()
 
     def get(self, key: Any) -> Any:
@@ -58,15 +66,24 @@ class Cache:
             self._entries.move_to_end(key)
         return entry
 
-    def put(self, key: Any, entry: Any) -> None:
+    def put(self, key: Any, entry: Any, weight: int = 0) -> None:
         """Add or replace one."""
         self._entries[key] = entry
-        if len(self._entries) > self._kept:
-            self._entries.popitem(last=False)
+        self._weight += weight - self._weights.pop(key, 0)
+        if weight:
+            self._weights[key] = weight
+            self._entries.move_to_end(key)
+        while len(self._entries) > self._kept or (
+            self._weight > self._weight_max > 0 and len(self._entries) > 1
+        ):
+            oldest, _ = self._entries.popitem(last=False)
+            self._weight -= self._weights.pop(oldest, 0)
 
     def clear(self) -> None:
         """Forget all."""
         self._entries.clear()
+        self._weights.clear()
+        self._weight = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -101,7 +118,7 @@ class SqlServices:
         self.settings = settings if settings is not None else {}
         """What session parameters are where the client does not say, as SET would keep them."""
         self.sequences = SequenceCache(kv)
-        self.plans = Cache(PLANS_KEPT)
+        self.plans = Cache(PLANS_KEPT, PLANS_TEXT_MAX)
         """(text, catalogue version, …) -> Executable."""
         self.syntax = Cache(SYNTAX_KEPT)
         """text -> list of statements."""

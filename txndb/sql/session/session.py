@@ -7,6 +7,7 @@ drive this class; a portal with a row limit keeps its operators running between 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from txndb.errors import TxndbError, sql_error
@@ -18,6 +19,7 @@ from txndb.sql.session.services import SqlServices
 from txndb.sql.session.settings import Settings
 from txndb.sql.session.source import Source, make_source
 from txndb.sql.session.transactions import reading
+from txndb.sql.session.turns import TURN_CHARS, parsed_in_turns
 from txndb.sql.session.utility import UtilityStatements
 from txndb.sql.types.core import type_by_oid
 
@@ -34,6 +36,8 @@ class Session(SessionCore):
     async def simple(self, sql: str) -> AsyncIterator[Result]:
         """The simple protocol: one statement, or several in one transaction."""
         source = make_source(self.services, sql, lift=True)
+        if len(sql) > TURN_CHARS and source.node is None:
+            await self._parse_in_turns(source)
         if self.services.plans.get(source.text) is not None:
             yield await self.guard(self._statement(source, ()))
             return
@@ -43,6 +47,15 @@ class Session(SessionCore):
         elif statements:
             async for result in self._script(sql):
                 yield result
+
+    async def _parse_in_turns(self, source: Source) -> None:
+        """Find a long text's syntax while others run; what is wrong with it `_parse` says again, in its place."""
+        with suppress(TxndbError):
+            statements = await parsed_in_turns(source.text)
+            if len(statements) == 1:
+                source.node = statements[0]
+            else:
+                self.services.syntax.put(source.text, statements)
 
     async def _script(self, sql: str) -> AsyncIterator[Result]:
         """Several statements: one implicit transaction, unless they open and close one themselves. The result of the
@@ -89,11 +102,14 @@ class Session(SessionCore):
         source.param_types = tuple(type_by_oid(oid) if oid else None for oid in param_oids)
         source.kinds = tuple(param_oids)
         source.client_params = True
-        statements = self.services.parsed(sql)
+        if len(sql) > TURN_CHARS:
+            statements = await parsed_in_turns(sql)
+        else:
+            statements = self.services.parsed(sql)
         if not statements:
             source.empty = True
             return PreparedStatement(name, source)
-        self._node(source)
+        self._one(source, statements)
         return await self.describe(PreparedStatement(name, source))
 
     def bind(self, portal: str, prepared_name: str, params: Sequence[object] = ()) -> Portal:
