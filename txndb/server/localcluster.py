@@ -14,7 +14,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,18 +25,29 @@ from txndb.server.main import ReadyInfo
 
 START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 15.0
+_ANY_PORT: Final = "127.0.0.1:0"
 
 
 class LocalNode:
     """One node process; keeps its directory, and through it its addresses, over restarts."""
 
-    def __init__(self, number: int, directory: Path, options: Sequence[str]) -> None:
+    def __init__(
+        self,
+        number: int,
+        directory: Path,
+        options: Sequence[str],
+        *,
+        rpc: str = _ANY_PORT,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.number = number
         self.directory = directory
         self.log_path = directory / "node.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.ready: ReadyInfo | None = None
         self._options = list(options)
+        self._rpc = rpc
+        self._environment = {**os.environ, **environment} if environment else None
 
     @property
     def url(self) -> str:
@@ -59,14 +70,19 @@ class LocalNode:
         self.directory.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "txndb.server", "start", "--data", str(self.directory / "data")]
         command += ["--ready-file", str(self.directory / "ready.json"), "--stop-with-stdin", *self._options]
-        for option in ("--sql", "--rpc", "--http"):
-            command += [option, "127.0.0.1:0"]
+        for option, address in (("--sql", _ANY_PORT), ("--rpc", self._rpc), ("--http", _ANY_PORT)):
+            command += [option, address]
         if join:
             command += ["--join", ",".join(join)]
         with open(self.log_path, "ab") as log:
             # A process group of its own: Ctrl-C at the terminal is for the program in front, not for the nodes.
             self.process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.PIPE, process_group=0
+                command,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                stdin=subprocess.PIPE,
+                env=self._environment,
+                process_group=0,
             )
 
     def wait_ready(self, timeout_s: float = START_TIMEOUT_S) -> ReadyInfo:
