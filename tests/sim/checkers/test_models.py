@@ -356,6 +356,34 @@ def test_a_ring_stays_one() -> None:
     assert "never read" in _unknown("cycle", "0 invoke swap 0; 0 ok swap null")
 
 
+_ROWS = "[[-1, 0, 0, 5], [0, 7, 0, 5]]"
+_SIDE = "[[1, 3], [2, 3]]"
+
+
+@pytest.mark.parametrize(
+    ("look", "kinds"),
+    [
+        (f"[{_ROWS}, [[-1, 0], [0, 7]], [[0, [0]]], {_SIDE}]", []),
+        (f"[{_ROWS}, null, [], null]", []),
+        ("[[[0, 7, 0, 5]], null, [], null]", ["half-altered"]),
+        ("[[[-1, 0, 0, 5], [0, 7, 0]], null, [], null]", ["half-altered"]),
+        ("[[[-1, 0, 0, 5], [0, 7, 1, 5]], null, [], null]", ["half-altered"]),
+        (f"[{_ROWS}, [[-1, 0]], [], null]", ["index-differs"]),
+        (f"[{_ROWS}, null, [[0, []]], null]", ["index-differs"]),
+        (f"[{_ROWS}, null, [], [[1, 3], [2, 4]]]", ["side-differs"]),
+        ("[[[-1, 0, 0, 5], [0, 8, 0, 5]], null, [], null]", ["nonlinearizable"]),
+        ("[[[-1, 0, 0, 6], [0, 7, 0, 6]], null, [], null]", ["nonlinearizable"]),
+    ],
+)
+def test_each_wrong_of_a_table_that_changes_is_found(look: str, kinds: list[str]) -> None:
+    text = (
+        "0 invoke put key=0 7; 0 ok put key=0 7; 0 invoke column 5; 0 ok column 5; 0 invoke side 3; 0 ok side 3; "
+        "0 invoke index; 0 ok index; 1 invoke look; 1 ok look "
+    )
+    assert _kinds("schema", text + look) == kinds
+    assert "nobody looked" in _unknown("schema", text.partition("; 1 invoke look")[0])
+
+
 def test_what_goes_into_a_queue_comes_out_once() -> None:
     text = "0 invoke enqueue 1; 0 ok enqueue 1; 1 invoke enqueue 2; 1 ok enqueue 2; 2 invoke dequeue; 2 ok dequeue 1; "
     assert _kinds("total-queue", text + "3 invoke drain; 3 ok drain [2]") == []
@@ -394,6 +422,7 @@ def test_what_goes_into_a_queue_comes_out_once() -> None:
             "0 invoke transfer; 0 ok transfer 5; 0 invoke read; 0 ok read [[0, 1, 1]]",
             "instead of two rows",
         ),
+        ("schema", "0 invoke look; 0 ok look 5", "without its four parts"),
         ("total-queue", "0 invoke drain; 0 ok drain 5", "gave no list"),
     ],
 )

@@ -26,6 +26,7 @@ from txndb.sim.checkers import (
     mutex,
     queues,
     register,
+    schema,
     sequential,
     sets,
     uniqueids,
@@ -215,6 +216,10 @@ MODELS: Final[dict[str, Model]] = {
         "transactions swap neighbours of one ring",
         lambda ops, options: cycle.check(ops, options.keys),
         ("keys",),
+    ),
+    "schema": Model(
+        "a table that changes its shape is read whole, and in order",
+        lambda ops, options: schema.check(ops),
     ),
     "unique-ids": Model(
         "no id is given twice", lambda ops, options: uniqueids.check(ops), (), frozenset({"none"})

@@ -16,14 +16,38 @@ What must hold (numbered as reported):
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
+from txndb.sim.checkers.calls import HistoryError, pair_strictly
 from txndb.sim.checkers.register import check_key
-from txndb.sim.history import Call
+from txndb.sim.checkers.verdict import Anomaly, Verdict
+from txndb.sim.history import Call, Op
 
 WIDTH = 4
+LOOK_PARTS = 4
+_KINDS: Final = {"1": "half-altered", "2": "index-differs", "3": "side-differs", "4": "nonlinearizable"}
+
+
+def check(ops: Sequence[Op]) -> Verdict:
+    """The verdict on a recorded history; unknown if nobody looked.
+
+    The keys are those that were put. Other operations, DDL that leaves no trace in the rows, are not looked at.
+    """
+    calls = pair_strictly(ops)
+    looks = [call for call in calls if call.f == "look" and call.returned is not None]
+    if not looks:
+        return Verdict(None, "schema", note="nobody looked")
+    for look in looks:
+        if not (isinstance(look.result, tuple) and len(look.result) == LOOK_PARTS):
+            raise HistoryError(f"operation {ops[look.returned or 0].index}: a look without its four parts")
+    keys = 1 + max((call.key for call in calls if call.f == "put"), default=-1)
+    anomalies = []
+    for text in check_schema(calls, keys):
+        number = text.partition(": ")[2][:1] if text.startswith("look at") else text[:1]
+        anomalies.append(Anomaly(_KINDS[number], text))
+    return Verdict(not anomalies, "schema", tuple(anomalies))
 
 
 def check_schema(calls: Sequence[Call], keys: int) -> list[str]:
@@ -55,7 +79,7 @@ def check_look(result: Any) -> str:
         return f"1: rows of several epochs or columns: {rows}"
     if by_value is not None and sorted(by_value) != [(row[0], row[1]) for row in rows]:
         return f"2: by value {by_value}, by key {rows}"
-    if any(found != [key] for key, found in probes):
+    if any(list(found) != [key] for key, found in probes):
         return f"2: look-ups by value found {probes} in {rows}"
     if side is not None and ([row[0] for row in side] != [1, 2] or side[0][1] != side[1][1]):
         return f"3: side is {side}"
