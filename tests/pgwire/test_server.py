@@ -19,7 +19,7 @@ from txndb.limits import NodeLimits
 from txndb.pgwire import backend, frontend
 from txndb.pgwire.backend import CommandComplete, DataRow, Done, ErrorResponse, ReadyForQuery
 from txndb.pgwire.framing import Malformed
-from txndb.server.pg_connection import QUEUE_BYTES_MAX
+from txndb.server.pg_stream import QUEUE_BYTES_MAX
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ PostgreSQL 15 documentation, chapter 55.2 "Message Flow" (start-up, simple and e
 Invariants:
 1. Messages are answered in order by one task; answers gather in `_out` and leave in one write per ReadyForQuery, Flush,
    COPY turn, OUT_BYTES_FLUSH bytes of rows, or OUT_PIECES_FLUSH answers of a batch without Sync.
-2. Memory is bounded: reading pauses while QUEUE_BYTES_MAX bytes of messages wait, and a client that does not read
-   stops its statement at the transport's high-water mark.
+2. Memory is bounded (`pg_stream`): messages wait in a bounded queue, and who does not read stops their statement.
 3. After an error in an extended batch everything up to the next Sync is skipped (55.2.3) and the session's transaction
    has failed; each Sync and each Query is answered by exactly one ReadyForQuery.
 4. If the commit at Sync fails, the CommandComplete still in `_out` is withdrawn: the client sees the error instead.
@@ -23,7 +22,6 @@ import asyncio
 import contextlib
 import inspect
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NoReturn, Protocol, cast
 
@@ -39,7 +37,7 @@ from txndb.errors import (
 from txndb.limits import NodeLimits
 from txndb.pgwire import backend, frontend
 from txndb.pgwire.framing import Malformed
-from txndb.server.pg_contract import NewSession, WireBound, WirePrepared, WireResult, WireSession
+from txndb.server.pg_contract import NewSession, WirePrepared, WireResult, WireSession
 from txndb.server.pg_shapes import Shape, Shapes
 from txndb.server.pg_startup import (
     error_response,
@@ -50,18 +48,14 @@ from txndb.server.pg_startup import (
     too_many_clients,
     tune_socket,
 )
+from txndb.server.pg_stream import GoneError, PgStream
 
-QUEUE_BYTES_MAX: Final = 1024 * 1024
 OUT_BYTES_FLUSH: Final = 64 * 1024
 COPY_CHUNK_BYTES: Final = 64 * 1024
 OUT_PIECES_FLUSH: Final = 256
 ROWS_PER_CHUNK: Final = 256
 
 log = logging.getLogger(__name__)
-
-
-class _GoneError(Exception):
-    """The client's connection is lost or the conversation is over; nothing more can be said."""
 
 
 class Server(Protocol):
@@ -90,24 +84,12 @@ class _Statement:
         self.prepared = prepared
 
 
-class PgConnection(asyncio.Protocol):
+class PgConnection(PgStream):
     """See the module's specification. One per socket; the server is its only owner."""
 
     def __init__(self, server: Server) -> None:
+        super().__init__(server.limits)
         self._server = server
-        self._limits = server.limits
-        self._parser = frontend.FrontendParser(server.limits)
-        self._queue: deque[Any] = deque()
-        self._queued_bytes = 0
-        self._out: list[bytes] = []
-        self._complete_at = -1
-        self._transport: asyncio.Transport | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._drained: asyncio.Future[None] | None = None
-        self._reading_paused = False
-        self._writing_paused = False
-        self._gone = False
-        self._leaving = False
         self._skipping = False
         self._session: WireSession | None = None
         self._statements: dict[str, _Statement] = {}
@@ -138,46 +120,6 @@ class PgConnection(asyncio.Protocol):
         self._write_last(sql_error("57014", "canceling authentication due to timeout"))
         self._transport.close()
 
-    def data_received(self, data: bytes) -> None:
-        if self._gone:
-            return
-        queue = self._queue
-        queue.extend(self._parser.feed(data))
-        self._queued_bytes += len(data)
-        if self._queued_bytes > QUEUE_BYTES_MAX and queue and not self._reading_paused:
-            self._reading_paused = True
-            assert self._transport is not None
-            self._transport.pause_reading()
-        if queue and self._waiter is not None:
-            self._wake()
-
-    def eof_received(self) -> bool:
-        self._lost()
-        return False
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._lost()
-
-    def pause_writing(self) -> None:
-        self._writing_paused = True
-
-    def resume_writing(self) -> None:
-        self._writing_paused = False
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_result(None)
-
-    def _lost(self) -> None:
-        if self._gone:
-            return
-        self._gone = True
-        self.cancel_statement()
-        self.resume_writing()
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
     def _ended(self, task: asyncio.Task[None]) -> None:
         """The task is over; a fault of ours ends this connection loudly and no other."""
         assert self._transport is not None
@@ -206,6 +148,10 @@ class PgConnection(asyncio.Protocol):
         self._leaving = True
         self._wake()
 
+    def _maybe_leave(self) -> None:
+        if self._leaving and (self._session is None or self._session.status == "I"):
+            self._end_with(ShutdownError("terminating connection due to administrator command"))
+
     # the task
 
     async def _serve(self) -> None:
@@ -213,7 +159,7 @@ class PgConnection(asyncio.Protocol):
             try:
                 if await self._start_up():
                     await self._converse()
-            except _GoneError:
+            except GoneError:
                 return
         finally:
             try:
@@ -227,34 +173,6 @@ class PgConnection(asyncio.Protocol):
                 if self.process_id:
                     self._server.unregister(self.process_id)
 
-    async def _next(self) -> Any:
-        queue = self._queue
-        while not queue:
-            if self._gone:
-                raise _GoneError
-            self._queued_bytes = 0
-            if self._reading_paused:
-                self._reading_paused = False
-                assert self._transport is not None
-                self._transport.resume_reading()
-            if self._leaving and (self._session is None or self._session.status == "I"):
-                self._end_with(ShutdownError("terminating connection due to administrator command"))
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-            self._waiter = None
-        return queue.popleft()
-
-    async def _next_within(self, bound: WireBound | None) -> Any:
-        """The next message; the bound's error when none comes in time."""
-        if bound is None or self._queue:
-            return await self._next()
-        seconds, error = bound
-        try:
-            async with asyncio.timeout(max(seconds, 0.0)):
-                return await self._next()
-        except TimeoutError:
-            raise error from None
-
     async def _next_while_idle(self) -> Any:
         """The next message of a client that was answered: it may be silent for as long as its settings say."""
         assert self._session is not None
@@ -267,37 +185,13 @@ class PgConnection(asyncio.Protocol):
         """The last word to this client."""
         self._out.append(error_response(error, "FATAL"))
         self._flush()
-        raise _GoneError
+        raise GoneError
 
     def _say(self, error: TxndbError) -> None:
         """An error of a statement; some end the connection."""
         if isinstance(error, SessionTimeoutError):
             self._end_with(error)
         self._out.append(error_response(error))
-
-    def _flush(self) -> None:
-        out = self._out
-        if out:
-            if self._transport is not None and not self._gone:
-                self._transport.write(b"".join(out))
-            out.clear()
-            self._complete_at = -1
-
-    async def _drain(self) -> None:
-        """Wait until the client has read enough; one that leaves its answer unread is given up."""
-        try:
-            async with asyncio.timeout(self._limits.unread_us / 1e6):
-                while self._writing_paused and not self._gone:
-                    self._drained = asyncio.get_running_loop().create_future()
-                    await self._drained
-                    self._drained = None
-        except TimeoutError:
-            log.warning("connection %d: the client does not read its answer", self.process_id)
-            assert self._transport is not None
-            self._transport.abort()
-            raise _GoneError from None
-        if self._gone:
-            raise _GoneError
 
     async def _start_up(self) -> bool:
         """Everything before the first ReadyForQuery. False when the connection was for something else or refused."""
@@ -611,7 +505,7 @@ class PgConnection(asyncio.Protocol):
         while True:
             try:
                 message = await self._next_within(copy.bound())
-            except _GoneError:
+            except GoneError:
                 await self._give_up(copy, "connection lost")
                 raise
             except TxndbError as error:
@@ -629,7 +523,7 @@ class PgConnection(asyncio.Protocol):
                 raise sql_error("57014", f"COPY from stdin failed: {message.reason}")
             elif kind is frontend.Terminate:
                 await self._give_up(copy, "connection closed")
-                raise _GoneError
+                raise GoneError
             elif kind not in (frontend.Flush, frontend.Sync):
                 await self._give_up(copy, "unexpected message")
                 raise (
