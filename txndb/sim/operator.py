@@ -65,7 +65,8 @@ class Operator:
         """One action after another, when the schedule says so, until cancelled. One of a kind at a time: an action
         that is due while the one before it still goes on is left out."""
         try:
-            while (act := await self._schedule.next()) is not None:
+            while True:
+                act = await self._schedule.next()
                 running = self._busy.get(act.kind)
                 if running is not None and running.done():
                     running.result()

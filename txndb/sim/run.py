@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import pdb
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -16,7 +18,9 @@ import msgspec
 
 from txndb.sim.options import WorldOptions, draw_options
 from txndb.sim.parts import Parts
-from txndb.sim.world import Report, World
+from txndb.sim.replay import FORMAT, Replay
+from txndb.sim.shrink import Shrinker
+from txndb.sim.world import Report, ViolationError, World
 
 WALL_SECONDS_MAX: Final = 120
 NODE_PARTS: Final = "txndb.sim.brain:node_parts"
@@ -73,12 +77,19 @@ def _hang(number: int, frame: object) -> None:
 
 
 def run_seed(request: Request, seed: int, echo: bool = False) -> tuple[Report, list[str]]:
-    """Run one seed; also returns the story (its last lines, or all of it with `echo`).
+    """Run one seed; also returns the story (its last lines, or all of it with `echo`)."""
+    return run_options(request.options(seed), request.parts, echo=echo)
+
+
+def run_options(
+    options: WorldOptions, parts: str, *, echo: bool = False, debug: bool = False
+) -> tuple[Report, list[str]]:
+    """Run what is written out; `debug`: stop in the debugger at a violation.
 
     Virtual time cannot end a loop without awaits, so real time does, with the stack as the violation.
     """
-    world = World(request.options(seed), load_parts(request.parts), echo=echo)
-    watched = threading.current_thread() is threading.main_thread()
+    world = World(options, load_parts(parts), echo=echo, on_violation=stop_in_debugger if debug else None)
+    watched = threading.current_thread() is threading.main_thread() and not debug
     if watched:
         before = signal.signal(signal.SIGALRM, _hang)
         signal.alarm(WALL_SECONDS_MAX)
@@ -89,6 +100,21 @@ def run_seed(request: Request, seed: int, echo: bool = False) -> tuple[Report, l
             signal.alarm(0)
             signal.signal(signal.SIGALRM, before)
     return report, list(world.trace.story) if echo or not report.ok else []
+
+
+def stop_in_debugger(world: World, error: Exception) -> None:
+    """Stop the world where it is: every machine, task and frame on the wire stands as it stood at the violation.
+
+    `world` and `error` are in scope; an exception that left a callback is shown where it was raised (`up` leads to
+    `World.run`, whose `self` is the world).
+    """
+    sys.stderr.write(f"{type(error).__name__}: {error}\n")
+    debugger = pdb.Pdb()
+    if isinstance(error, ViolationError) or error.__traceback__ is None:
+        debugger.set_trace(sys._getframe())
+    else:
+        debugger.reset()
+        debugger.interaction(None, error.__traceback__)
 
 
 def run_seeds(request: Request, seeds: Iterable[int], jobs: int) -> Iterator[tuple[Report, list[str]]]:
@@ -113,6 +139,20 @@ def run_seeds(request: Request, seeds: Iterable[int], jobs: int) -> Iterator[tup
         finally:
             for future in running:
                 future.cancel()
+
+
+def shrunk(
+    options: WorldOptions, report: Report, parts: str, wall_s: float, say: Callable[[str], None]
+) -> tuple[WorldOptions, Report]:
+    """Make a failed run smaller, for at most about `wall_s` real seconds."""
+    shrinker = Shrinker(lambda smaller: run_options(smaller, parts)[0], wall_s, say)
+    return shrinker.shrink(options, report)
+
+
+def replay_of(options: WorldOptions, report: Report, parts: str) -> Replay:
+    """What repeats a failed run wherever this code is."""
+    explicit = msgspec.structs.replace(options, schedule=report.schedule)
+    return Replay(FORMAT, commit(), parts, report.violation, report.trace_hash, explicit)
 
 
 def commit() -> str:

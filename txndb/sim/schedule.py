@@ -33,19 +33,17 @@ class Schedule:
         if options.schedule is not None:
             self._given = [fault for fault in options.schedule if fault.kind in kinds]
 
-    async def next(self) -> Fault | None:
-        """Wait until the next fault is due; None when there are no more."""
+    async def next(self) -> Fault:
+        """Wait until the next fault is due; for ever when there are no more."""
         if self._begin_us < 0:
             self._begin_us = self._loop.now_us
-        if not self._kinds:
-            return None
+        if not self._kinds or (self._given is not None and len(self.taken) == len(self._given)):
+            await self._loop.create_future()
         if self._given is None:
             await asyncio.sleep((0.1 + 1.8 * self._rng.random()) * self._every_us / 1e6)
             now_us = self._loop.now_us - self._begin_us
             fault = Fault(now_us, self._rng.choice(self._kinds), len(self.taken) + 1)
         else:
-            if len(self.taken) == len(self._given):
-                return None
             fault = self._given[len(self.taken)]
             await asyncio.sleep(max(0, self._begin_us + fault.at_us - self._loop.now_us) / 1e6)
         self.taken.append(fault)

@@ -40,8 +40,9 @@ class Nemesis:
         self._running: dict[asyncio.Task[None], str] = {}
 
     async def run(self) -> None:
-        """Start faults when the schedule says so, until cancelled or it ends."""
-        while (fault := await self._schedule.next()) is not None:
+        """Start faults when the schedule says so, until cancelled."""
+        while True:
+            fault = await self._schedule.next()
             scene = self._scene.with_chance(self._schedule.chance(fault))
             task = scene.loop.create_task(self._apply(fault.kind, scene))
             self._running[task] = fault.kind
