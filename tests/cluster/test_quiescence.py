@@ -60,6 +60,16 @@ def test_a_leader_killed_in_its_sleep_is_replaced() -> None:
     assert world.at(other, "INSERT INTO t VALUES (2, 2) RETURNING v") == [(2,)]
 
 
+def test_a_leader_killed_in_its_sleep_is_replaced_although_nobody_asks() -> None:
+    """Its peers sleep as well: who loses the connection to it wakes them."""
+    world = idle_world()
+    leader = leader_of_range_1(world)
+    world.hosts[leader - 1].kill()
+    world.wait(5)
+    others = [n for n in (1, 2, 3) if n != leader]
+    assert any(r.range_id == 1 for n in others for r in world.node(n).store.leaders())
+
+
 def test_a_leader_cut_off_in_its_sleep_is_replaced() -> None:
     world = idle_world()
     leader = leader_of_range_1(world)
