@@ -90,6 +90,7 @@ class PgConnection(PgStream):
     def __init__(self, server: Server) -> None:
         super().__init__(server.limits)
         self._server = server
+        self._leaving = False
         self._skipping = False
         self._session: WireSession | None = None
         self._statements: dict[str, _Statement] = {}
