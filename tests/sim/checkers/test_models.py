@@ -349,6 +349,7 @@ def test_a_ring_stays_one() -> None:
     assert _kinds("cycle", text + "[[0, 1], [1, 2], [2, 1]]") == ["broken-ring"]
     assert _kinds("cycle", text + "[[0, 1], [1, 2], [2, 7]]") == ["broken-ring"]
     assert _kinds("cycle", text + "[[0, 1], [1, 0]]") == []
+    assert _kinds("cycle", text + "[]") == ["broken-ring"]
     assert _kinds("cycle", text + "[[0, 1], [1, 0]]", keys=3) == ["broken-ring"]
     fewer = "; 2 invoke read; 2 ok read [[0, 1], [1, 0]]"
     assert _kinds("cycle", text + "[[0, 1], [1, 2], [2, 0]]" + fewer) == ["broken-ring"]

@@ -54,6 +54,8 @@ def _pairs(op: Op) -> list[tuple[str, str]]:
 
 def check_ring(successor: Mapping[int, int], keys: int) -> str:
     """What is wrong with the ring, or an empty string."""
+    if not successor:
+        return "no ring at all: no keys were read"
     if sorted(successor) != list(range(keys)):
         missing = sorted(key for key in range(keys) if key not in successor)
         return f"ring of {len(successor)} keys instead of {keys}, missing {missing}"
