@@ -71,7 +71,8 @@ class Counter:
         amount = 1 + rng.randrange(5)
         if self.negative and rng.random() < 0.3:
             amount = -amount
-        shard, style, lock = rng.randrange(self.shards), rng.randrange(3), rng.random() < 0.5
+        shard, style, lock = rng.randrange(self.shards), rng.randrange(4), rng.random() < 0.5
+        other, moved = rng.randrange(self.shards), rng.randrange(1000)
         upsert = (
             "INSERT INTO counters (shard, c, n) VALUES ($1, $2, $3) "
             "ON CONFLICT (shard, c) DO UPDATE SET n = counters.n + excluded.n"
@@ -93,11 +94,17 @@ class Counter:
                     "INSERT INTO counters (shard, c, n) VALUES ($1, $2, $3)", (shard, key, amount)
                 )
 
+        async def over_shards() -> None:
+            await client.statement(upsert, (shard, key, amount + moved))
+            await client.statement(upsert, (other, key, -moved))
+
+        ways = (update_or_insert, read_then_write, over_shards)
+
         async def perform() -> int:
             if style == 0:
                 await client.single(upsert, (shard, key, amount), writes=True)
             else:
-                await client.transaction(update_or_insert if style == 1 else read_then_write)
+                await client.transaction(ways[style - 1])
             return amount
 
         await client.operation("add", key, amount, lambda: told(self._problems, f"add {key}", perform))

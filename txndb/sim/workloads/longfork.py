@@ -19,8 +19,10 @@ from txndb.sim.workloads.micro import PAST, Micro, Performer, told
 from txndb.sim.workloads.verdicts import findings
 
 _FINAL_GROUPS_MAX: Final = 150
-_RECENT: Final = 6
+_RECENT: Final = 2
 """Groups that readers look at: those written last."""
+_BURST_MAX: Final = 4
+"""Reads at once: a fork shows for as long as a commit takes."""
 
 
 class LongFork:
@@ -38,6 +40,7 @@ class LongFork:
 
     async def set_up(self, client: SqlClient) -> None:
         await make(client, self.performer.tables, self.splits)
+        await client.single("CREATE TABLE ballast (k INT PRIMARY KEY, v INT)")
 
     async def operate(self, client: SqlClient) -> None:
         await wander(client, 0.2)
@@ -45,12 +48,12 @@ class LongFork:
         if rng.random() < 0.4 or not self._groups:
             await self._write(client)
             return
-        group = rng.randrange(max(0, self._groups - _RECENT), self._groups)
-        draw = rng.random()
-        begin = "BEGIN READ ONLY" if draw < 0.6 else "BEGIN"
-        if rng.random() < self.past:
-            begin = PAST.format(rng.choice((1, 50, 300)))
-        await self._read(client, group, begin)
+        for _ in range(1 + rng.randrange(_BURST_MAX)):
+            group = rng.randrange(max(0, self._groups - _RECENT), self._groups)
+            begin = "BEGIN READ ONLY" if rng.random() < 0.7 else "BEGIN"
+            if rng.random() < self.past:
+                begin = PAST.format(rng.choice((1, 50, 300)))
+            await self._read(client, group, begin)
 
     async def read_all(self, client: SqlClient) -> None:
         for group in range(max(0, self._groups - _FINAL_GROUPS_MAX), self._groups):
@@ -70,11 +73,19 @@ class LongFork:
             self._groups += 1
         key = self._unwritten.pop(rng.randrange(len(self._unwritten)))
         micro: Micro = ["w", key, 1 + key]
-        in_block = rng.random() < 0.5
+        in_block, ballast = rng.random() < 0.7, rng.randrange(1000)
 
         async def perform() -> list[Micro]:
-            if in_block:
-                return await self.performer.together(client, [micro])
+            if in_block:  # with a row elsewhere, so that two ranges take part and the commit takes longer
+                sql = (
+                    "INSERT INTO ballast (k, v) VALUES ($1, $2) ON CONFLICT (k) DO UPDATE SET v = excluded.v"
+                )
+
+                async def body() -> list[Micro]:
+                    await client.statement(sql, (ballast, key))
+                    return [await self.performer.micro(client.statement, micro, lock=False)]
+
+                return await client.transaction(body)
             return await self.performer.alone(client, micro)
 
         problems = self.performer.problems

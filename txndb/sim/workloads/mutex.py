@@ -1,12 +1,12 @@
-"""Mutex: locks as applications build them, a row whose holder is set where it was NULL.
+"""Mutex: locks as applications build them, a row whose holder is set where it was NULL, or a row that is there or not.
 
-`UPDATE … SET holder = me WHERE name = $1 AND holder IS NULL` acquires, the reverse releases; each lock must be
-linearizable: acquired when free, released when held. It is the smallest thing that breaks when two nodes believe
-to lead one range (L2, L3, L4), when a commit is applied twice or lost (C2, C3), or when two updates of one row
-overlap (K1).
+`UPDATE … SET holder = me WHERE k = $1 AND holder IS NULL`, or INSERT … ON CONFLICT DO NOTHING, acquires; the reverse
+releases. Each lock must be linearizable: acquired when free, released when held. It is the smallest thing that breaks
+when two nodes believe to lead one range (L2, L3, L4), when a commit is applied twice or lost (C2, C3), or when two
+updates of one row, or two insertions of one key, overlap (K1, K2).
 
-Holding spans several transactions of one client. A release that finds another holder is a finding of its own.
-Locks are retired after some operations, since an acquisition with an unknown outcome may hold one for ever.
+Holding spans several transactions of one client. A release that finds another holder is a finding of its own. Locks are
+retired after some operations, since an acquisition with an unknown outcome may hold one for ever.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from txndb.sim.workloads.sets import by_key
 from txndb.sim.workloads.verdicts import findings
 
 _TABLES: Final = 2
+"""In table 0 a lock is a row whose holder is set, in table 1 a row that is there."""
 _OPERATIONS_PER_KEY: Final = 60
 _LOCKS_MAX: Final = 400
 
@@ -43,8 +44,9 @@ class Mutex:
         for i in range(_TABLES):
             await client.single(f"CREATE TABLE lock{i} (k INT PRIMARY KEY, holder INT, grants INT NOT NULL)")
             await client.single(f"CREATE INDEX lock{i}_holder ON lock{i} (holder)")
-            rows = ", ".join(f"({k}, NULL, 0)" for k in range(_LOCKS_MAX))
-            await client.single(f"INSERT INTO lock{i} (k, holder, grants) VALUES {rows}", writes=True)
+            if i == 0:
+                rows = ", ".join(f"({k}, NULL, 0)" for k in range(_LOCKS_MAX))
+                await client.single(f"INSERT INTO lock0 (k, holder, grants) VALUES {rows}", writes=True)
             for part in range(self.splits):
                 await client.single(f"ALTER TABLE lock{i} SPLIT AT VALUES ({2 * part + 1})")
 
@@ -84,14 +86,18 @@ class Mutex:
         self._tokens += 1
         token, table = self._tokens, f"lock{key % _TABLES}"
         style = client.rng.randrange(3)
+        insert = f"INSERT INTO {table} (k, holder, grants) VALUES ($1, $2, 1)"
         update = f"UPDATE {table} SET holder = $2, grants = grants + 1 WHERE k = $1 AND holder IS NULL"
 
         async def look_first() -> bool:
             rows = (
                 await client.statement(f"SELECT holder FROM {table} WHERE k = $1 FOR UPDATE", (key,))
             ).rows
-            if rows[0][0] is not None:
+            if rows and rows[0][0] is not None:
                 return False
+            if not rows:
+                await client.statement(insert, (key, token))
+                return True
             sql = f"UPDATE {table} SET holder = $2, grants = grants + 1 WHERE k = $1"
             await client.statement(sql, (key, token))
             return True
@@ -99,6 +105,9 @@ class Mutex:
         async def perform() -> None:
             if style == 0:
                 got = await client.transaction(look_first)
+            elif key % _TABLES:
+                sql = f"{insert} ON CONFLICT (k) DO NOTHING"
+                got = (await client.single(sql, (key, token), writes=True)).tag == "INSERT 0 1"
             else:
                 got = (await client.single(update, (key, token), writes=True)).tag == "UPDATE 1"
             if not got:
@@ -112,10 +121,14 @@ class Mutex:
     async def _release(self, client: SqlClient, key: int, token: int) -> None:
         by_holder = client.rng.random() < 0.5
         where = "holder = $2 AND k = $1" if by_holder else "k = $1 AND holder = $2"
-        sql = f"UPDATE lock{key % _TABLES} SET holder = NULL WHERE {where}"
+        sql = (
+            f"DELETE FROM lock1 WHERE {where}"
+            if key % _TABLES
+            else f"UPDATE lock0 SET holder = NULL WHERE {where}"
+        )
 
         async def perform() -> None:
-            if (await client.single(sql, (key, token), writes=True)).tag != "UPDATE 1":
+            if (await client.single(sql, (key, token), writes=True)).tag not in ("UPDATE 1", "DELETE 1"):
                 self._problems.append(f"lock {key} was not held by {token} when it released it")
                 raise RefusedError("it was not ours")
 

@@ -19,7 +19,8 @@ from txndb.sim.workloads.api import GaveUpError, SqlClient, wander
 from txndb.sim.workloads.verdicts import findings
 
 _TABLES: Final = 3
-_RECENT: Final = 4
+_RECENT: Final = 3
+_BURST_MAX: Final = 4
 _FINAL_KEYS_MAX: Final = 60
 
 
@@ -47,7 +48,8 @@ class Sequential:
             self._keys += 1
             await self._write(client, key)
         else:
-            await self._read(client, rng.randrange(max(0, self._keys - _RECENT), self._keys))
+            for _ in range(1 + rng.randrange(_BURST_MAX)):
+                await self._read(client, rng.randrange(max(0, self._keys - _RECENT), self._keys))
 
     async def read_all(self, client: SqlClient) -> None:
         for key in range(max(0, self._keys - _FINAL_KEYS_MAX), self._keys):

@@ -18,6 +18,7 @@ from txndb.sim.workloads.sets import by_key
 from txndb.sim.workloads.verdicts import findings
 
 _TABLES: Final = 2
+_ROWS: Final = 40
 
 
 class UniqueIds:
@@ -37,7 +38,7 @@ class UniqueIds:
         )
         for i in range(_TABLES):
             for part in range(self.splits):
-                await client.single(f"ALTER TABLE ids{i} SPLIT AT VALUES ({30 * part + 10})")
+                await client.single(f"ALTER TABLE ids{i} SPLIT AT VALUES ({30 * _ROWS * part + 10})")
 
     async def operate(self, client: SqlClient) -> None:
         rng = client.rng
@@ -46,8 +47,15 @@ class UniqueIds:
         note = self._notes
         insert = f"INSERT INTO ids{table} (note) VALUES ($1) RETURNING id"
 
+        async def inserted_many() -> int:
+            """So many that the node's block of numbers is soon used up."""
+            values = ", ".join(f"(${i + 1})" for i in range(_ROWS))
+            notes = tuple(range(note * _ROWS, (note + 1) * _ROWS))
+            sql = f"INSERT INTO ids{table} (note) VALUES {values} RETURNING id"
+            return int((await client.single(sql, notes, writes=True)).rows[-1][0])
+
         async def inserted_in_block() -> int:
-            return int((await client.statement(insert, (note,))).rows[0][0])
+            return int((await client.statement(insert, (note * _ROWS,))).rows[0][0])
 
         async def perform() -> int:
             if style < 0.2:
@@ -55,7 +63,9 @@ class UniqueIds:
                     (await client.single(f"SELECT nextval('ids{table}_id_seq')", writes=True)).rows[0][0]
                 )
             if style < 0.6:
-                return int((await client.single(insert, (note,), writes=True)).rows[0][0])
+                return await inserted_many()
+            if style < 0.8:
+                return int((await client.single(insert, (note * _ROWS,), writes=True)).rows[0][0])
             return await client.transaction(inserted_in_block)
 
         what = f"generate {table}"
@@ -70,7 +80,7 @@ class UniqueIds:
                 self._problems.append(f"ids{table}: {count} rows have {distinct} ids")
 
     def split_statement(self, rng: Random) -> str:
-        return f"ALTER TABLE ids{rng.randrange(_TABLES)} SPLIT AT VALUES ({rng.randrange(100)})"
+        return f"ALTER TABLE ids{rng.randrange(_TABLES)} SPLIT AT VALUES ({rng.randrange(100 * _ROWS)})"
 
     def check(self, history: History, *, real_time: bool = True) -> list[str]:
         problems = list(self._problems)
