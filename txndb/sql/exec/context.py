@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,9 @@ from txndb.txn.api import ReadView, Txn
 
 ROWS_HELD_MAX = 5_000_000
 """Rows that sorts, joins and aggregates of one statement may hold together."""
+
+PAUSE_ROWS = 4096
+"""Rows an operator makes out of what it holds before the node's other work has a turn: some milliseconds."""
 
 REFILLS_MAX = 1000
 """A batch is evaluated again at most so often; each time one sequence gets the numbers it lacked."""
@@ -35,7 +39,7 @@ async def _no_sequences(need: NeedNumbers, count: int) -> None:
 class ExecContext:
     """One statement's run."""
 
-    __slots__ = ("catalog", "drawn", "env", "held", "params", "refill", "txn", "view")
+    __slots__ = ("catalog", "drawn", "env", "held", "params", "refill", "txn", "view", "worked")
 
     def __init__(
         self,
@@ -56,6 +60,15 @@ class ExecContext:
         self.drawn = drawn
         """The first number drawn from each sequence in the present evaluation of a batch; `refill` gives them back."""
         self.held = 0
+        self.worked = 0
+
+    async def give_way(self, rows: int) -> None:
+        """Count rows that were made without waiting for anything, and let others run every PAUSE_ROWS of them: a join
+        of two small tables may take hours, in which the node must keep its leases and hear of a cancel."""
+        self.worked += rows
+        if self.worked >= PAUSE_ROWS:
+            self.worked = 0
+            await asyncio.sleep(0)
 
     def hold(self, rows: int) -> None:
         """Count rows kept in memory; 54000 above the bound."""

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from txndb.sql.exec.codegen import Batch, Row
-from txndb.sql.exec.context import ExecContext
+from txndb.sql.exec.context import PAUSE_ROWS, ExecContext
 from txndb.sql.exec.operators import Operator, Rows
 
 Condition = Callable[[Row, Sequence[Any], Any], bool]
@@ -63,6 +63,11 @@ class HashJoin(Operator):
                             matched[i] = 1
                 if outer and len(out) == before:
                     out.append(row + padding)
+                if len(out) >= PAUSE_ROWS:
+                    yield out
+                    out = []
+                    await x.give_way(PAUSE_ROWS)
+            await x.give_way(len(batch) + len(out))
             if out:
                 yield out
         if matched is not None:
@@ -114,6 +119,7 @@ class LoopJoin(Operator):
                                 matched[i] = 1
                 if outer and not out:
                     out.append(row + padding)
+                await x.give_way(len(right) + 1)
                 if out:
                     yield out
         if matched is not None:
