@@ -21,6 +21,7 @@ from txndb.sim.clocks import ClockOptions
 from txndb.sim.iosim import IoOptions
 from txndb.sim.network import NetworkOptions
 from txndb.sim.seeds import derive
+from txndb.sim.workloads import MAKERS
 
 CATEGORIES: Final = ("crash", "net", "disk", "clock")
 DATABASE: Final = "database"
