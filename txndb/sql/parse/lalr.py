@@ -113,10 +113,8 @@ class Parser:
         states, starts = [tables.start], [0]
         values: list[Any] = [None]
         tokens = joined(tokens)
-        turn = STATEMENT_TURN_TOKENS
         for at, token in enumerate(tokens):
-            if at >= turn:
-                turn += STATEMENT_TURN_TOKENS
+            if at and not at % STATEMENT_TURN_TOKENS:
                 yield
             kind = token[0]
             if kind == "SEMICOLON":
