@@ -7,6 +7,8 @@ a decoder accepts makes a handler raise.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from random import Random
 
 from hypothesis import example, given
@@ -27,16 +29,15 @@ def recorded() -> tuple[LeaseWorld, list[Frame]]:
     """A cluster, and the frames of its short life."""
     world = LeaseWorld()
     frames: list[Frame] = []
+
+    def record(number: int, deliver: Callable[[NodeId, bytes], None], sender: NodeId, payload: bytes) -> None:
+        if not any(is_split(item) for item in decode_frame(payload)):
+            frames.append((number, sender, payload))
+        deliver(sender, payload)
+
     for number in (1, 2, 3):
         node = world.node(number)
-        deliver = node.on_message
-
-        def record(sender: NodeId, payload: bytes, deliver=deliver, number: int = number) -> None:  # type: ignore[no-untyped-def]
-            if not any(is_split(item) for item in decode_frame(payload)):
-                frames.append((number, sender, payload))
-            deliver(sender, payload)
-
-        node.on_message = record  # type: ignore[method-assign]
+        node.on_message = partial(record, number, node.on_message)  # type: ignore[method-assign]
     world.at(2, "CREATE TABLE t (a INT PRIMARY KEY, b TEXT)", "ALTER TABLE t SPLIT AT VALUES (5)")
     world.at(1, "INSERT INTO t SELECT g, 'x' FROM generate_series(1, 10) g")
     world.at(3, "BEGIN", "UPDATE t SET b = 'y' WHERE a IN (1, 9)", "SELECT count(*) FROM t", "COMMIT")

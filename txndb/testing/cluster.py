@@ -15,6 +15,7 @@ import signal
 import socket
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -66,7 +67,7 @@ class RealCluster:
             home = directory / f"node{number}"
             node = LocalNode(number, home, own, rpc=f"{HOST}:{port}", environment=environment)
             self._nodes.append(node)
-            self._sql_ports.append(self._proxy.open_sql_door(number, lambda n=number: self._sql_address(n)))  # type: ignore[misc]
+            self._sql_ports.append(self._proxy.open_sql_door(number, partial(self._sql_address, number)))
         try:
             self._start()
         except BaseException:

@@ -22,6 +22,7 @@ to it. Used by `plugin` as the fixture `txndb_world`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -73,7 +74,7 @@ class SimulatedCluster:
         """By node: the boot it belongs to, and the front door."""
         for host in self._hosts:
             host.start()
-            self._until(lambda host=host: host.ready, f"node {host.machine} is not ready")  # type: ignore[misc]
+            self._until_ready(host)
         self._until(self._replicated, "ranges have too few replicas")
 
     def _make_hosts(self, nodes: int) -> list[SimHost]:
@@ -175,7 +176,7 @@ class SimulatedCluster:
         if host.alive:
             host.kill()
         host.start()
-        self._until(lambda: host.ready, f"node {node} is not ready")
+        self._until_ready(host)
 
     def pause(self, node: int) -> None:
         """Stop a process as SIGSTOP does: nothing in it runs, its connections stay."""
@@ -255,6 +256,9 @@ class SimulatedCluster:
         if self._loop.problems:
             raise WorldError(f"seed {self.seed}: {self._loop.problems[0]}")
 
+    def _until_ready(self, host: SimHost) -> None:
+        self._until(lambda: host.ready, f"node {host.machine} is not ready")
+
     def _until(self, done: Callable[[], bool], otherwise: str) -> None:
         limit_us = self._loop.now_us + READY_BOUND_US
         while not done():
@@ -280,7 +284,7 @@ class _Dialer:
         failure: OperationalError | None = None
         for node in list(self._order):
             try:
-                wire = SimulatedWire(self._world.dial(node), lambda node=node: self._world.dial(node))  # type: ignore[misc]
+                wire = SimulatedWire(self._world.dial(node), partial(self._world.dial, node))
                 wire.start(self._user, "", {"database": self._database, **settings})
             except (OSError, TxndbError) as error:
                 failure = lost(f"cannot connect to node {node}: {error}", "08001")
