@@ -11,7 +11,8 @@ Rules that a workload keeps:
 4. A key is retired after a bounded number of operations, so that checking stays fast although unknown outcomes stay
    open for ever.
 5. Results and arguments are plain JSON values (lists, strings, integers, None), so that a history can be written down.
-6. What an operation's `perform` does is one transaction; `body` may run several times, and keeps nothing between runs.
+6. What an operation's `perform` does is one transaction, or its text says what several of them promise; `body` may run
+   several times, and keeps nothing between runs.
 
 Rules that a client keeps (pinned by `tests/sim/test_clients.py`):
 1. `ok` only after the commit was acknowledged.
