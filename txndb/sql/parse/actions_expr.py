@@ -5,6 +5,7 @@ A method's arguments are the rule's position and its kept children; tokens are `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final, NoReturn
@@ -28,7 +29,7 @@ _CANONICAL: Final = {
     "nchar": "bpchar",
 }
 _TRIMS: Final = {"both": "btrim", "leading": "ltrim", "trailing": "rtrim", None: "btrim"}
-NUMERIC_EXPONENT_MAX: Final = 131_072
+NUMERIC_EXPONENT_MAX: Final = 131_071
 
 
 def unsupported(what: str, pos: int) -> NoReturn:
@@ -336,11 +337,21 @@ class ExprActions:
         type_ = self._plain_type(pos, parts, quoted=self.sql[pos - 1] == '"')
         return self.literal_builtin(pos, type_, text)
 
+    def literal_modified(
+        self, pos: int, parts: list[str], modifiers: list[ast.Expr], text: Token
+    ) -> ast.Expr:
+        type_ = self._plain_type(pos, parts, modifiers, quoted=self.sql[pos - 1] == '"')
+        return self.literal_builtin(pos, type_, text)
+
     def literal_builtin(self, pos: int, type_: ast.TypeName, text: Token) -> ast.Expr:
         return ast.Cast(ast.Literal("string", text.value, pos=text.start + 1), type_, pos=pos)
 
     def literal_interval(self, pos: int, text: Token, fields: str | None) -> ast.Expr:
-        return self.literal_builtin(pos, ast.TypeName(("interval",), fields=fields, pos=pos), text)
+        if fields is not None:
+            if " to " in fields or not re.fullmatch(r"\s*[+-]?[0-9]+\s*", text.value):
+                unsupported("INTERVAL with fields of anything but a whole number of one is", pos)
+            text = text._replace(value=f"{text.value} {fields}")
+        return self.literal_builtin(pos, ast.TypeName(("interval",), pos=pos), text)
 
     def literal_interval_precision(self, pos: int, precision: Token, text: Token) -> ast.Expr:
         return self.literal_builtin(pos, self.type_interval_precision(pos, precision), text)

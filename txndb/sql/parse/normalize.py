@@ -111,7 +111,7 @@ _OPEN_WHEN_COMPARED: Final = words("where limit offset values set")
 _SELECT_LIST: Final = words("select having returning on")
 _TYPE_WORDS: Final = words(
     """time timestamp interval second current_time current_timestamp localtime localtimestamp extract char character
-    varchar bit numeric decimal dec float"""
+    varying varchar bit numeric decimal dec float"""
 )
 """Before a parenthesis whose numbers are part of a type, or EXTRACT's field."""
 _KNOWN: Final = _STARTS | _SECTIONS | _BEFORE_CONSTANT | _COMPARED | _TYPE_WORDS | {"as"}

@@ -377,10 +377,9 @@ class ExprBinder:
 
     def _cast(self, node: ast.Cast) -> Bound:
         target = resolve_type_name(self.st, node.type)
-        arg = self.bind(node.arg)
-        if isinstance(arg, MakeArray) and isinstance(node.arg, ast.ArrayExpr) and not arg.items:
+        if isinstance(node.arg, ast.ArrayExpr) and not node.arg.items:
             return MakeArray(target, ())
-        return coerce(self.st, arg, target, "e", position=node.pos)
+        return coerce(self.st, self.bind(node.arg), target, "e", position=node.pos)
 
     def _collate(self, node: ast.Collate) -> Bound:
         name = node.collation.name
@@ -392,7 +391,12 @@ class ExprBinder:
 
     def _array(self, node: ast.ArrayExpr) -> Bound:
         if not node.items:
-            return MakeArray(array_of(TEXT), ())
+            raise sql_error(
+                "42P18",
+                "cannot determine type of empty array",
+                hint="Explicitly cast to the desired type, for example ARRAY[]::integer[].",
+                position=node.pos,
+            )
         items = self._unified(node.items, "ARRAY")
         element = items[0].type
         return MakeArray(array_of(element.base) if element.category != "A" else element, tuple(items))

@@ -32,6 +32,9 @@ def coerce(st: Statement, expr: Bound, target: SqlType, context: str, *, positio
     source = expr.type
     if source == target:
         return expr
+    if context == "e" and source.oid == target.oid and target.typmod < 0:
+        # the value stays, its modifier is forgotten
+        return Call(target, f"relabel {target.oid}", (expr,), _same, "{0}", True, "i", None, False, True)
     if source.oid == UNKNOWN.oid:
         done = _coerce_unknown(st, expr, target, context, position)
         if done is not None:
@@ -167,7 +170,9 @@ def resolve_type_name(st: Statement, name: ast.TypeName) -> SqlType:
     modifiers = [m.value for m in name.modifiers if isinstance(m, ast.Literal) and isinstance(m.value, int)]
     if len(modifiers) != len(name.modifiers):
         raise sql_error("42601", "type modifiers must be simple constants or identifiers", position=name.pos)
-    if len(name.parts) > 1 and name.parts[0] not in ("pg_catalog", "public"):
+    if len(name.parts) > 1 and name.parts[0] == "public":
+        raise sql_error("42704", f'type "{".".join(name.parts)}" does not exist', position=name.pos)
+    if len(name.parts) > 1 and name.parts[0] != "pg_catalog":
         raise sql_error("3F000", f'schema "{name.parts[0]}" does not exist', position=name.pos)
     try:
         # ("bpchar" is the parser's name for CHAR, which has a length; "char" in quotes is the one-byte type)

@@ -176,6 +176,17 @@ class SessionCore(Planning):
         self.info.settings = settings.values
         self.env.schema = self.info.search_path[0] if self.info.search_path else ""
 
+    def end_local_settings(self) -> None:
+        """SET LOCAL ends with its transaction."""
+        local, self.local_settings = self.local_settings, {}
+        for name, value in local.items():
+            if value is None:
+                self.settings.values.pop(name, None)
+            else:
+                self.settings.values[name] = value
+        if local:
+            self.settings_changed()
+
     def notice(self, severity: str, sqlstate: str, message: str, hint: str = "") -> None:
         """Tell the client something beside the result."""
         self.notices.append(Notice(severity, sqlstate, message, "", hint))
@@ -374,13 +385,17 @@ class SessionCore(Planning):
     async def _drop_implicit(self) -> None:
         block, self.implicit = self.implicit, None
         if block is not None:
-            self.cursors.clear()
+            self._end_of_implicit()
             await block.rollback()
+
+    def _end_of_implicit(self) -> None:
+        self.cursors.clear()
+        self.end_local_settings()
 
     async def _commit_implicit(self) -> None:
         block, self.implicit = self.implicit, None
         if block is not None:
-            self.cursors.clear()
+            self._end_of_implicit()
             try:
                 await self._commit(block)
             except BaseException:

@@ -10,7 +10,7 @@ import msgspec
 
 from txndb.errors import sql_error
 from txndb.sql.parse.keywords import words
-from txndb.sql.types.zones import zone_by_name
+from txndb.sql.types.zones import fixed_zone, zone_by_name
 
 _DURATION = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*(us|ms|s|min|h|d)?\s*\Z")
 _UNIT_MS: Final = {"us": 0.001, "ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -77,7 +77,14 @@ def duration_text(milliseconds: int) -> str:
     return f"{milliseconds}ms"
 
 
+_HOURS: Final = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)\s*\Z", re.ASCII)
+
+
 def _zone(name: str, value: str) -> str:
+    if _HOURS.match(value):  # a number is of hours east, unlike the offset in a zone's name
+        seconds = round(float(value) * 3600)
+        if abs(seconds) <= 168 * 3600:
+            return fixed_zone(seconds).name
     return zone_by_name(value).name
 
 

@@ -59,6 +59,8 @@ class UtilityStatements:
         except TxndbError as error:
             if error.code in _UNLOCATED.get(type(node), ()) and not getattr(node, "query", None):
                 error.position = 0  # PostgreSQL gives none here
+            if isinstance(node, ast.SetParameter) and error.code == "0A000":
+                error.position = node.pos
             raise
 
     def columns(self, session: SessionCore, node: ast.Statement) -> tuple[ColumnInfo, ...] | None:
@@ -128,14 +130,8 @@ def _end(session: SessionCore, *, keep_settings: bool) -> Block:
     session.end_portals()
     if not keep_settings:
         session.settings.values = dict(block.start_settings)
-    local = session.local_settings
-    for name, value in local.items():
-        if value is None:
-            session.settings.values.pop(name, None)
-        else:
-            session.settings.values[name] = value
-    session.local_settings = {}
-    if local or not keep_settings:
+    session.end_local_settings()
+    if not keep_settings:
         session.settings_changed()
     return block
 
@@ -253,8 +249,9 @@ async def _set(
     value = _set_value(node)
     if node.local:
         if session.block is None:
-            session.notice("WARNING", "25P01", "SET LOCAL can only be used in transaction blocks")
-            return Result("SET")
+            if session.implicit is None:
+                session.notice("WARNING", "25P01", "SET LOCAL can only be used in transaction blocks")
+                return Result("SET")
         session.local_settings.setdefault(name, session.settings.values.get(name))
     else:
         session.local_settings.pop(name, None)

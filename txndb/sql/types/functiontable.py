@@ -20,6 +20,7 @@ from txndb.sql.types import (
     numbertemplates,
     numericmath,
     patterns,
+    rarefunctions,
     strings,
     templates,
 )
@@ -429,6 +430,8 @@ def _collect() -> dict[str, list[FunctionRow]]:
     for section in (_math(), _strings(), _arrays(), _temporal(), _others()):
         for name, row in section:
             table.setdefault(name, []).append(row)
+    for name, args, result, fn in rarefunctions.rows():
+        table.setdefault(name, []).append(FunctionRow(args, result, fn))
     return table
 
 

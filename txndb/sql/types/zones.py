@@ -113,7 +113,7 @@ ABBREVIATIONS: Final = {
     "hst": -36_000,
 }
 
-_POSIX: Final = re.compile(r"(?:<[A-Za-z0-9+-]+>|[A-Za-z]{3,})?([+-]?)(\d{1,3})(?::(\d\d))?(?::(\d\d))?\Z")
+_POSIX: Final = re.compile(r"(?:<[A-Za-z0-9:+-]+>|[A-Za-z]{3,})?([+-]?)(\d{1,3})(?::(\d\d))?(?::(\d\d))?\Z")
 
 
 @lru_cache(maxsize=256)
