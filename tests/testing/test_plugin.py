@@ -34,8 +34,6 @@ def run(directory: Path, *options: str) -> str:
         "pytest",
         "-s",
         "-p",
-        "txndb.testing.plugin",
-        "-p",
         "no:randomly",
         *options,
     ]
