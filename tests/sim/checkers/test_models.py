@@ -253,6 +253,16 @@ def test_each_wrong_of_a_bank_is_found(balances: str, options: dict[str, Any], k
     assert _kinds("bank", _READ + balances, **options) == kinds
 
 
+def test_an_account_that_a_transfer_names_may_appear_later() -> None:
+    text = (
+        '0 invoke transfer {"from": 0, "to": 2, "amount": 3}; 0 info transfer; '
+        + _READ
+        + '{"0": 3, "1": 10, "2": 7}'
+    )
+    assert _kinds("bank", text) == []
+    assert _kinds("bank", text.replace('"to": 2', '"to": 1')) == ["unexpected-account"]
+
+
 def test_a_bank_with_versions_is_judged_by_them() -> None:
     text = (
         "0 invoke transfer; 0 ok transfer [[0, 7, 1], [1, 13, 1]]; 1 invoke read; 1 ok read "

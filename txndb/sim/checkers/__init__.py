@@ -5,8 +5,11 @@ Each is tested against histories with known verdicts and against hand-made wrong
     verdict             what all of them answer with
     reader, calls       a file -> operations -> calls, with their keys apart
     linearizability     the two searches; `objects` words their verdicts
-    register, kv, mutex, counter, multiregister     objects that must be linearizable
-    sets, queues, monotonic, uniqueids, sequential, cycle, balances, bank, schema     invariants, decided without a search
-    elle, longfork, g2, comments     orders of transactions
+    register, kv, mutex, counter, multiregister
+                        objects that must be linearizable
+    sets, queues, monotonic, uniqueids, sequential, cycle, balances, bank, schema
+                        invariants, decided without a search
+    elle, longfork, g2, comments
+                        orders of transactions
     models              all of them by name
 """

@@ -1,12 +1,13 @@
 """Bank as Jepsen records it: every read of all accounts sums to one total.
 
-A `read`'s result is an object account -> balance, or a list of `[account, balance]`. `transfer` moves money; its value
-is not looked at. Histories whose reads are rows `[account, balance, version]` say more and are judged by
+A `read`'s result is an object account -> balance, or a list of `[account, balance]`. `transfer` moves money; of its
+value only `from` and `to` are looked at. Histories whose reads are rows `[account, balance, version]` say more and are judged by
 `txndb.sim.checkers.bank`.
 
-What must hold of each answered read, as reported: `unexpected-account` (one that is not among the accounts named, or in
-the first read), `missing-account` (only where the accounts were named: a test may delete empty ones), `null-balance`,
-`wrong-total`, `negative-balance` (unless they are allowed). The total is the first read's, unless it is given.
+What must hold of each answered read, as reported: `unexpected-account` (one that is not among the accounts given, or
+neither in the first read nor named by a transfer), `missing-account` (only where the accounts were given: a test may
+delete empty ones), `null-balance`, `wrong-total`, `negative-balance` (unless they are allowed). The total is the first
+read's, unless it is given.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def check(
     if all(_is_versioned(op.value) for op in reads):
         return _check_versions(ops, reads, total)
     first = _balances(reads[0])
-    expected = {str(account) for account in (first if accounts is None else accounts)}
+    expected = {str(account) for account in ({*first, *_named(ops)} if accounts is None else accounts)}
     if total is None:
         total = sum(balance for balance in first.values() if balance is not None)
     anomalies = []
@@ -59,6 +60,12 @@ def check(
         if wrong is not None:
             anomalies.append(Anomaly(wrong[0], f"the read at index {op.index} {wrong[1]}", (op.index,)))
     return Verdict(not anomalies, "bank", tuple(anomalies))
+
+
+def _named(ops: Sequence[Op]) -> set[str]:
+    """The accounts that transfers name, where they are objects with `from` and `to`."""
+    transfers = [op.value for op in ops if op.f == "transfer" and isinstance(op.value, dict)]
+    return {str(transfer[end]) for transfer in transfers for end in ("from", "to") if end in transfer}
 
 
 def _balances(op: Op) -> dict[str, Any]:

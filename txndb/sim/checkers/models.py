@@ -247,5 +247,6 @@ ALIASES: Final[dict[str, str]] = {
     "kv-append": "kv",
     "causal-reverse": "comments",
     "ring": "cycle",
+    "ddl": "schema",
 }
 """Other names that histories of these kinds go by."""
