@@ -12,8 +12,11 @@ from txndb.errors import sql_error
 from txndb.sql.parse.keywords import words
 from txndb.sql.types.zones import fixed_zone, zone_by_name
 
-_DURATION = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*(us|ms|s|min|h|d)?\s*\Z")
+_DURATION = re.compile(
+    r"\s*([-+]?(?:0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?))\s*([A-Za-z]*)\s*\Z", re.ASCII
+)
 _UNIT_MS: Final = {"us": 0.001, "ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
+_UNIT_NAMES: Final = '"us", "ms", "s", "min", "h", and "d"'
 
 
 def _bool(name: str, value: str) -> str:
@@ -55,14 +58,20 @@ def _only(supported: str) -> Callable[[str, str], str]:
 
 
 def _duration(name: str, value: str) -> str:
+    """Milliseconds, from a number of any form with or without a unit, rounded as PostgreSQL does."""
     found = _DURATION.match(value)
-    if found is None:
-        raise sql_error("22023", f'invalid value for parameter "{name}": "{value}"')
-    milliseconds = float(found[1]) * _UNIT_MS[found[2] or "ms"]
-    if milliseconds < 0 or milliseconds > 2**31 - 1:
-        raise sql_error(
-            "22023", f'{value} is outside the valid range for parameter "{name}" (0 .. 2147483647)'
-        )
+    unit = (found[2] or "ms") if found is not None else ""
+    if found is None or unit not in _UNIT_MS:
+        hint = f"Valid units for this parameter are {_UNIT_NAMES}." if found is not None else ""
+        raise sql_error("22023", f'invalid value for parameter "{name}": "{value}"', hint=hint)
+    number = found[1]
+    milliseconds = (int(number, 16) if "x" in number.lower() else float(number)) * _UNIT_MS[unit]
+    if abs(milliseconds) > 2**31 - 1:
+        hint = "Value exceeds integer range."
+        raise sql_error("22023", f'invalid value for parameter "{name}": "{value}"', hint=hint)
+    if milliseconds < 0:
+        text = f'{round(milliseconds)} ms is outside the valid range for parameter "{name}" (0 .. 2147483647)'
+        raise sql_error("22023", text)
     return str(round(milliseconds))
 
 
