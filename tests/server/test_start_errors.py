@@ -99,6 +99,16 @@ def test_an_rpc_address_in_use_is_one_line(tmp_path: Path) -> None:
     assert (code, said) == (1, f"txndb: cannot listen on --rpc {address}: Address already in use.\n")
 
 
+@pytest.mark.parametrize("option", ["--sql", "--http"])
+def test_a_port_in_use_is_found_before_a_cluster_is_founded(tmp_path: Path, option: str) -> None:
+    """The same command with a free port founds it then, as if nothing had been tried."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, said = start("--data", str(tmp_path / "data"), "--rpc", "127.0.0.1:0", option, address)
+    assert (code, said) == (1, f"txndb: cannot listen on {option} {address}: Address already in use.\n")
+    assert not list((tmp_path / "data").glob("*/*")), "something was written"
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -72,6 +72,13 @@ class ReadyInfo(msgspec.Struct, frozen=True):
         )
 
 
+async def look(host: str, port: int) -> int:
+    """Whether one could listen there; `OSError` if not."""
+    server = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port, reuse_address=True)
+    server.close()
+    return port
+
+
 class NodeProcess:
     """One running node and everything around it."""
 
@@ -107,6 +114,8 @@ class NodeProcess:
         rpc_at = listeners["rpc"]
         if rpc_at.fallback and join_address(rpc_at.host, rpc_at.port) in config.join:
             rpc_at = Listener(rpc_at.host, 0)  # the default port is the member's that this node is to join
+        for name in ("sql", "http"):
+            await self._bind(name, listeners[name], look)  # before anything is founded or joined
         rpc = await self._bind("rpc", rpc_at, transport.listen)
         self._body = body = ServerBody(self._data, source, transport)
         self._node = node = await self._open_node(body)
