@@ -39,6 +39,12 @@ def test_a_valid_history_ends_with_0() -> None:
     assert (result.exit_code, result.output) == (0, "register: valid\n")
 
 
+def test_names_may_begin_with_a_colon_and_operations_may_be_one_array() -> None:
+    lines = [{**line, "type": f":{line['type']}", "f": f":{line['f']}"} for line in _LINES]
+    result = _check(json.dumps(lines), "--model", "register")
+    assert (result.exit_code, result.output) == (0, "register: valid\n")
+
+
 def test_an_invalid_history_ends_with_1_and_its_counter_example() -> None:
     lines: list[dict[str, Any]] = [*_LINES[:-1], {**_LINES[-1], "value": 5}]
     result = _check(lines, "--model", "register")

@@ -106,6 +106,13 @@ def test_the_search_is_bounded() -> None:
     assert _kinds("register", text) == ["nonlinearizable"]
 
 
+def test_notes_of_many_keys_are_cut() -> None:
+    text = "".join(f"{n} invoke add key={n} 1; {n} ok add key={n} 1;" for n in range(9))
+    note = _unknown("counter", text)
+    assert note.startswith("key 0: the counter was never read; key 1:")
+    assert note.endswith("and so of 6 more keys")
+
+
 # other linearizable objects
 
 

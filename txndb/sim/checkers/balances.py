@@ -1,8 +1,8 @@
 """Bank as Jepsen records it: every read of all accounts sums to one total.
 
 A `read`'s result is an object account -> balance, or a list of `[account, balance]`. `transfer` moves money; of its
-value only `from` and `to` are looked at. Histories whose reads are rows `[account, balance, version]` say more and are judged by
-`txndb.sim.checkers.bank`.
+value only `from` and `to` are looked at. Histories whose reads are rows `[account, balance, version]` say more and are
+judged by `txndb.sim.checkers.bank`.
 
 What must hold of each answered read, as reported: `unexpected-account` (one that is not among the accounts given, or
 neither in the first read nor named by a transfer), `missing-account` (only where the accounts were given: a test may

@@ -7,12 +7,15 @@ is a broken file or the wrong model, not an anomaly.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from txndb.sim.checkers.verdict import Anomaly, Verdict
 from txndb.sim.history import Call, Op, pair
+
+
+_NOTES_SHOWN: Final = 3
 
 
 class HistoryError(Exception):
@@ -118,4 +121,6 @@ def judge_each_key(ops: Sequence[Op], model: str, judge: Callable[[list[Op]], Ve
             notes.append(name + verdict.note)
         if verdict.valid is False or (verdict.valid is None and valid):
             valid = verdict.valid
+    if len(notes) > _NOTES_SHOWN:
+        notes[_NOTES_SHOWN:] = [f"and so of {len(notes) - _NOTES_SHOWN} more keys"]
     return Verdict(valid, model, tuple(anomalies), note="; ".join(notes))

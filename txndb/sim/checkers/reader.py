@@ -57,16 +57,21 @@ def _operation(where: str, raw: Any, index_min: int) -> Op | None:
     for field in ("process", "type"):
         if field not in raw:
             raise HistoryError(f"{where}: an operation without {field!r}")
-    process, kind = raw["process"], raw["type"]
+    process, kind = raw["process"], _name(raw["type"])
     if kind not in _TYPES:
         raise HistoryError(f"{where}: type {kind!r} is none of {', '.join(_TYPES)}")
     if not isinstance(process, int) or isinstance(process, bool):
         return None
-    f = raw.get("f") or _ANY_F
+    f = _name(raw.get("f")) or _ANY_F
     if not isinstance(f, str):
         raise HistoryError(f"{where}: f is {f!r} instead of a name")
     index = _index(where, raw, index_min)
     return Op(index, process, kind, f, raw.get("value"), raw.get("key"), error=raw.get("error"))
+
+
+def _name(value: Any) -> Any:
+    """A name without the colon that keywords keep when a history is turned from EDN into JSON."""
+    return value.removeprefix(":") if isinstance(value, str) else value
 
 
 def _index(where: str, raw: dict[str, Any], index_min: int) -> int:
