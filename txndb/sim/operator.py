@@ -85,6 +85,12 @@ class Operator:
             if isinstance(done, Exception):
                 raise done
 
+    async def check(self, client: Client) -> list[str]:
+        """What is wrong, on a cluster at rest, with what was done here."""
+        if not any(act.kind == "schema" for act in self._schedule.taken):
+            return []
+        return await self._schema.check(client)
+
     async def _act(self, kind: str, rng: Random) -> None:
         await self._actions[kind](rng)
 

@@ -31,7 +31,7 @@ import msgspec
 
 from txndb.errors import CorruptionError, DiskFullError, StoreError, TxndbError, UnavailableError
 from txndb.limits import REPLICATION_FACTOR
-from txndb.sim.clients import Client, ClientOptions, Manners
+from txndb.sim.clients import Client, ClientOptions, ConnectionLostError, GaveUpError, Manners
 from txndb.sim.history import History
 from txndb.sim.host import Machinery, SimHost, address_of
 from txndb.sim.loop import Incarnation, ProcessEnded, VirtualLoop, stack_of
@@ -250,9 +250,10 @@ class World:
         await self._until(lambda: not self._unrest(), QUIESCE_US, self._unrest)
         self._enter("verdict")
         await self._read_all()
+        problems = await self._check_schema()
         await self._until(lambda: not self._unrest(), QUIESCE_US, self._unrest)
         self._compare_logs()
-        problems = self.workload.check(self.history, real_time=options.real_time_holds)
+        problems += self.workload.check(self.history, real_time=options.real_time_holds)
         if problems:
             raise ViolationError("; ".join(problems[:3]))
 
@@ -360,6 +361,15 @@ class World:
         bad = [op for op in self.history.ops[before:] if op.type in ("fail", "info")]
         if bad:
             raise ViolationError(f"the last read failed on a healed cluster: {bad[0]}")
+
+    async def _check_schema(self) -> list[str]:
+        client = self._client(10_001)
+        try:
+            return await self.operator.check(client)
+        except (TxndbError, ConnectionLostError, GaveUpError) as error:
+            raise ViolationError(f"indexes cannot be read on a healed cluster: {error}") from error
+        finally:
+            client.close()
 
     # --- clients --------------------------------------------------------------------------------------------------
 
