@@ -152,7 +152,7 @@ _UNSUPPORTED_ACTIONS: Final = frozenset(
 def _beside_split(tokens: list[Token], at: Token) -> bool:
     """Whether `at` is where another action of an ALTER TABLE begins beside SPLIT AT, or SPLIT AT beside another."""
     before = tokens[max(tokens.index(at) - 1, 0)]
-    return before.kind == "," and any(t.value == "split" for t in tokens)
+    return before.kind == "COMMA" and any(t.value.lower() == "split" for t in tokens)
 
 
 def _refuse_clause(tokens: list[Token], error: SqlError) -> None:
