@@ -1,13 +1,9 @@
-"""Simulated SQL clients: connections to gateways, transactions with retries, and honest records of what was answered.
+"""Simulated SQL clients: connections to gateways inside the simulator, and how clients behave on them.
 
 A statement travels to its gateway, runs there as a task of the node's process, and its answer travels back. When the
 process dies, the client sees its connection reset; when it hangs, the client gives up after its own timeout.
 
-What the history says follows from what a client can know (invariants):
-1. `ok` only after the commit was acknowledged.
-2. `fail` when the transaction's COMMIT was never sent, the node answered with an error other than "outcome unknown", or
-   the operation itself found that there was nothing to do (`RefusedError`).
-3. `info` otherwise: the connection broke or timed out while a COMMIT, or a single statement that writes, was under way.
+Transactions, retries and what the history says are `txndb.sim.recording`.
 """
 
 from __future__ import annotations
@@ -20,16 +16,15 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from txndb.errors import OutcomeUnknownError, RetryError, TxndbError
+from txndb.errors import TxndbError
 from txndb.sim.history import History
 from txndb.sim.host import QueryResult, SimHost, SqlSession
 from txndb.sim.loop import VirtualLoop, settle, stack_of
+from txndb.sim.recording import RecordingClient
 from txndb.sim.workloads.api import ConnectionLostError as ConnectionLostError
 from txndb.sim.workloads.api import GaveUpError as GaveUpError
-from txndb.sim.workloads.api import RefusedError
 
 T = TypeVar("T")
-_ATTEMPTS_MAX: Final = 30
 _WIRE_US: Final = 60
 _NOWHERE: Final = Context()
 _RARELY: Final = 0.05
@@ -185,7 +180,7 @@ class SimConnection:
         self._incarnation.spawn(self._session.close())
 
 
-class Client:
+class Client(RecordingClient):
     """One sequential client (`txndb.sim.workloads.api.SqlClient`) of simulated hosts."""
 
     def __init__(
@@ -202,121 +197,18 @@ class Client:
         locking: bool = False,
     ) -> None:
         """`locking`: read under locks only, which no clock can make wrong."""
-        self.process = number
-        self.rng = rng
-        self.operations_ok = 0
+        super().__init__(number, rng, history, count, clients=clients, locking=locking)
         self._hosts = hosts
-        self._history = history
-        self._count = count
-        self._clients = clients
         self._timeout_us = timeout_us
         self.manners = manners
-        self._locking = locking
-        self._connection: SimConnection | None = None
-        self._commit_sent = False
         self._loop = hosts[0].shared.loop
 
-    async def operation(self, f: str, key: Any, value: Any, perform: Callable[[], Awaitable[Any]]) -> bool:
-        """Record one operation around `perform`, whose result becomes the `ok` value; returns whether it was ok."""
-        history = self._history
-        history.add(self.process, "invoke", f, value, key, self._loop.now_us)
-        self._commit_sent = False
-        try:
-            result = await perform()
-        except (ConnectionLostError, OutcomeUnknownError) as error:
-            self._drop()
-            if isinstance(error, OutcomeUnknownError):
-                self._count("outcome_unknown")
-            self._finish("info" if self._commit_sent else "fail", f, value, key, _told(error))
-            return False
-        except RefusedError as error:
-            self.operations_ok += 1
-            self._count("refused")
-            self._finish("fail", f, value, key, _told(error))
-            return False
-        except (TxndbError, GaveUpError) as error:
-            self._count(f"error_{error.code}" if isinstance(error, TxndbError) else "gave_up")
-            self._drop()
-            self._finish("fail", f, value, key, _told(error))
-            return False
-        self.operations_ok += 1
-        self._finish("ok", f, result, key)
-        return True
-
-    async def transaction(self, body: Callable[[], Awaitable[T]], begin: str = "BEGIN") -> T:
-        """Run `body` between BEGIN and COMMIT, replaying it on the same connection when it loses (40001)."""
-        if self._locking and begin == "BEGIN READ ONLY":
-            begin = "BEGIN"
-        for attempt in range(_ATTEMPTS_MAX):
-            connection = await self._connected()
-            try:
-                await connection.execute(begin)
-                result = await body()
-                self._commit_sent = True
-                if (await connection.execute("COMMIT")).tag != "COMMIT":
-                    self._commit_sent = False
-                    raise GaveUpError("COMMIT rolled back")
-                return result
-            except RetryError:
-                self._commit_sent = False
-                self._count("retry")
-                if connection.in_transaction:
-                    await connection.execute("ROLLBACK")
-                await asyncio.sleep(self.rng.random() * min(0.2, 0.002 * (1 << attempt)))
-        raise GaveUpError(f"{_ATTEMPTS_MAX} attempts lost")
-
-    async def single(self, sql: str, params: tuple[Any, ...] = (), *, writes: bool = False) -> QueryResult:
-        """One statement as a transaction of its own, retried when it loses."""
-        if self._locking and sql.startswith("SELECT"):
-            return await self.transaction(lambda: self.statement(sql, params))
-        for attempt in range(_ATTEMPTS_MAX):
-            try:
-                connection = await self._connected()
-                self._commit_sent = writes
-                return await connection.execute(sql, params)
-            except RetryError:
-                self._commit_sent = False
-                self._count("retry")
-                await asyncio.sleep(self.rng.random() * min(0.2, 0.002 * (1 << attempt)))
-        raise GaveUpError(f"{_ATTEMPTS_MAX} attempts lost")
-
-    async def statement(self, sql: str, params: tuple[Any, ...] = ()) -> QueryResult:
-        """One statement of the open transaction; it cannot go on over another connection."""
-        if self._connection is None:
-            raise ConnectionLostError("the transaction's connection is gone")
-        return await self._connection.execute(sql, params)
-
-    async def leave(self) -> None:
-        """Hang up; the next transaction goes to any gateway."""
-        self._drop()
-
-    def close(self) -> None:
-        self._drop()
-
-    async def _connected(self) -> SimConnection:
-        connection = self._connection
-        if connection is not None and not connection.broken:
-            return connection
-        self._connection = None
+    async def _open(self) -> SimConnection:
         hosts = [host for host in self._hosts if not host.lost]
         host = hosts[self.rng.randrange(len(hosts))]
         fresh = SimConnection(host, self._timeout_us, self.manners)
         await fresh.open()
-        self._connection = fresh
         return fresh
 
-    def _drop(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _finish(self, kind: str, f: str, value: Any, key: Any, error: str | None = None) -> None:
-        self._history.add(self.process, kind, f, value, key, self._loop.now_us, error)
-        self._count(kind)
-        if kind == "info":
-            self.process += self._clients
-
-
-def _told(error: Exception) -> str:
-    """What the history says of an operation that was not ok."""
-    return f"{error.code}: {error}" if isinstance(error, TxndbError) else f"{type(error).__name__}: {error}"
+    def _now_us(self) -> int:
+        return self._loop.now_us
