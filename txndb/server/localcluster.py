@@ -38,15 +38,21 @@ class LocalNode:
         options: Sequence[str],
         *,
         rpc: str = _ANY_PORT,
+        sql: str = _ANY_PORT,
+        http: str = _ANY_PORT,
         environment: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
+        """`rpc`, `sql`, `http`: where to listen. `prefix`: a command that becomes the node's process by executing its
+        arguments, as `ip netns exec NAME` does."""
         self.number = number
         self.directory = directory
         self.log_path = directory / "node.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.ready: ReadyInfo | None = None
         self._options = list(options)
-        self._rpc = rpc
+        self._listeners = (("--sql", sql), ("--rpc", rpc), ("--http", http))
+        self._prefix = list(prefix)
         self._environment = {**os.environ, **environment} if environment else None
 
     @property
@@ -68,9 +74,17 @@ class LocalNode:
     def spawn(self, join: Sequence[str] = ()) -> None:
         """Start the process; `wait_ready` must follow."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "txndb.server", "start", "--data", str(self.directory / "data")]
+        command = [
+            *self._prefix,
+            sys.executable,
+            "-m",
+            "txndb.server",
+            "start",
+            "--data",
+            str(self.directory / "data"),
+        ]
         command += ["--ready-file", str(self.directory / "ready.json"), "--stop-with-stdin", *self._options]
-        for option, address in (("--sql", _ANY_PORT), ("--rpc", self._rpc), ("--http", _ANY_PORT)):
+        for option, address in self._listeners:
             command += [option, address]
         if join:
             command += ["--join", ",".join(join)]
