@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from random import Random
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,6 +18,7 @@ import msgspec
 from txndb.clock import Clock, TimeSource
 from txndb.cluster.body import IoExecutor, Rand, Transport
 from txndb.cluster.messages import RaftEnvelope
+from txndb.cluster.opening import reconcile_store
 from txndb.cluster.store import IncomingSnapshot, Store
 from txndb.encoding.keys import KEY_MAX, KEY_MIN
 from txndb.ids import NodeId, RangeId, ReplicaId, Timestamp
@@ -150,6 +152,8 @@ class StoreWorld:
         """What the engine did, and what was sent."""
         self.engine = RecordingEngine(self.story)
         self.sent: list[Message] = []
+        self.granted: list[tuple[RangeId, int, ReplicaId]] = []
+        """Votes that left: range, term, candidate."""
         self.failures: list[BaseException] = []
         self.descriptors: dict[int, RangeDescriptor] = {}
         self.last = {each.range_id: RAFT_INITIAL_INDEX for each in ranges}
@@ -163,18 +167,31 @@ class StoreWorld:
         self.collected: Callable[[Replica, Effect], None] = lambda replica, effect: None
         """Told when a piece of garbage collection applied."""
         self.transport: Transport
+        self.starts = 0
+        self.tasks: list[asyncio.Task[Any]] = []
+        """All there were: those of before a restart wait for ever, and nobody is to notice."""
         self.store = self.run(self._open())
 
     async def _open(self) -> Store:
-        log = RaftLog.open(
-            self.log_disk, STORE_ID, create=True, rand_bytes=lambda count: b"\x5a" * count, options=None
-        )
+        self.starts += 1
+        rand_bytes = Random(self.starts).randbytes
+        log = RaftLog.open(self.log_disk, STORE_ID, create=self.starts == 1, rand_bytes=rand_bytes)
+        if self.starts > 1:
+            reconcile_store(self.engine, log)
         store = Store(
             self, self, self.engine, log, Clock(self.time), NodeId(2), lambda program: lambda value: True
         )
         self.store = store
         store.load()
         return store
+
+    def restart(self) -> None:
+        """kill -9 and a new start: what waits for a disk never happens, what was done is there."""
+        self.store.close()
+        self.turn()
+        self.log_calls.waiting.clear()
+        self.engine_calls.waiting.clear()
+        self.store = self.run(self._open())
 
     # -- driving -------------------------------------------------------------------------------------------
 
@@ -238,8 +255,7 @@ class StoreWorld:
 
     def votes(self, term: int) -> list[ReplicaId]:
         """Who got this store's vote of a term."""
-        found = [m for m in self.sent if isinstance(m, VoteResponse) and m.term == term and m.granted]
-        return [message.to for message in found]
+        return [candidate for _, of, candidate in self.granted if of == term]
 
     def offer(self, here: RangeDescriptor, index: int, *pairs: tuple[bytes, bytes]) -> bool:
         """A whole snapshot of a range arrived; whether the store takes it to Raft."""
@@ -278,6 +294,8 @@ class StoreWorld:
         assert isinstance(item, RaftEnvelope)
         self.story.append(f"send {type(item.message).__name__}")
         self.sent.append(item.message)
+        if isinstance(item.message, VoteResponse) and item.message.granted:
+            self.granted.append((item.range_id, item.message.term, item.message.to))
 
     def answer_remote(self, handle: Any, response: api.Response) -> None:
         raise AssertionError("no peer asks")
@@ -298,4 +316,6 @@ class StoreWorld:
         self.story.append(f"snapshot to {to}")
 
     def spawn(self, work: Any, name: str) -> Any:
-        return self.loop.create_task(work, name=name)
+        task = self.loop.create_task(work, name=name)
+        self.tasks.append(task)
+        return task
