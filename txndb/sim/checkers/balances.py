@@ -48,7 +48,7 @@ def check(
     reads = [op for op in ops if op.f == "read" and op.type == "ok" and op.value is not None]
     if not reads:
         return Verdict(None, "bank", note="the accounts were never read")
-    if all(_is_versioned(op.value) for op in reads):
+    if all(_is_versioned(op.value) for op in reads) and any(op.value for op in reads):
         return _check_versions(ops, reads, total)
     first = _balances(reads[0])
     expected = {str(account) for account in ({*first, *_named(ops)} if accounts is None else accounts)}
@@ -113,12 +113,17 @@ def _is_version(row: Any) -> bool:
 
 
 def _check_versions(ops: Sequence[Op], reads: Sequence[Op], total: int | None) -> Verdict:
+    first = next(op.value for op in reads if op.value)
     for op in ops:
         rows = op.value
-        if op.f == "transfer" and op.type == "ok" and rows and not (_is_versioned(rows) and len(rows) == 2):
+        if op.f == "transfer" and op.type == "ok" and rows and not _is_transfer(rows, len(first)):
             raise HistoryError(f"operation {op.index}: a transfer gave {short(rows)} instead of two rows")
-    sums = sum(row[1] for row in reads[0].value)
-    calls = frozen_calls(pair(list(ops)))
-    problems = check_bank(calls, len(reads[0].value), sums if total is None else total)
+    answered = [op for op in ops if op.f != "read" or op.type != "ok" or op.value is not None]
+    sums = sum(row[1] for row in first) if total is None else total
+    problems = check_bank(frozen_calls(pair(answered)), len(first), sums)
     anomalies = tuple(Anomaly(_KINDS[text[0]], text[3:]) for text in problems)
     return Verdict(not anomalies, "bank", anomalies, note="judged by versions")
+
+
+def _is_transfer(rows: Any, accounts: int) -> bool:
+    return _is_versioned(rows) and len(rows) == 2 and all(0 <= row[0] < accounts for row in rows)

@@ -14,7 +14,6 @@ import msgspec
 from txndb.sim.checkers.verdict import Anomaly, Verdict
 from txndb.sim.history import Call, Op, pair
 
-
 _NOTES_SHOWN: Final = 3
 
 

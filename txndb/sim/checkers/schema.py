@@ -27,6 +27,7 @@ from txndb.sim.history import Call, Op
 
 WIDTH = 4
 LOOK_PARTS = 4
+KEYS_MAX = 100_000
 _KINDS: Final = {"1": "half-altered", "2": "index-differs", "3": "side-differs", "4": "nonlinearizable"}
 
 
@@ -40,14 +41,28 @@ def check(ops: Sequence[Op]) -> Verdict:
     if not looks:
         return Verdict(None, "schema", note="nobody looked")
     for look in looks:
-        if not (isinstance(look.result, tuple) and len(look.result) == LOOK_PARTS):
+        if not _is_look(look.result):
             raise HistoryError(f"operation {ops[look.returned or 0].index}: a look without its four parts")
-    keys = 1 + max((call.key for call in calls if call.f == "put"), default=-1)
+    puts = [call for call in calls if call.f == "put"]
+    for put in puts:
+        if not isinstance(put.key, int) or not 0 <= put.key < KEYS_MAX:
+            raise HistoryError(f"operation {ops[put.invoked].index}: a put whose key is {put.key!r}")
+    keys = 1 + max((put.key for put in puts), default=-1)
     anomalies = []
     for text in check_schema(calls, keys):
         number = text.partition(": ")[2][:1] if text.startswith("look at") else text[:1]
         anomalies.append(Anomaly(_KINDS[number], text))
     return Verdict(not anomalies, "schema", tuple(anomalies))
+
+
+def _is_look(result: Any) -> bool:
+    if not (isinstance(result, tuple) and len(result) == LOOK_PARTS):
+        return False
+    rows, by_value, probes, side = result
+    return all(
+        isinstance(part, tuple) and all(isinstance(row, tuple) and len(row) >= fields for row in part)
+        for part, fields in ((rows, 1), (by_value or (), 2), (probes, 2), (side or (), 2))
+    ) and all(isinstance(found, tuple) for _, found, *_ in probes)
 
 
 def check_schema(calls: Sequence[Call], keys: int) -> list[str]:
@@ -77,7 +92,8 @@ def check_look(result: Any) -> str:
         return f"1: a table half altered: {rows}"
     if any(row[2] != rows[0][1] or row[3] != rows[0][3] for row in rows):
         return f"1: rows of several epochs or columns: {rows}"
-    if by_value is not None and sorted(by_value) != [(row[0], row[1]) for row in rows]:
+    by_key = sorted(((row[0], row[1]) for row in rows), key=repr)
+    if by_value is not None and sorted(by_value, key=repr) != by_key:
         return f"2: by value {by_value}, by key {rows}"
     if any(list(found) != [key] for key, found in probes):
         return f"2: look-ups by value found {probes} in {rows}"
