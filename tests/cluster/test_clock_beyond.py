@@ -1,4 +1,4 @@
-"""A node whose clock cannot be bounded any more stops serving: as a leaseholder, and as a gateway (rule T1)."""
+"""A node whose clock cannot be bounded any more stops serving: as leaseholder, gateway and collector (rule T1)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import pytest
 
 from tests.cluster.leaseworld import LeaseWorld
 from txndb.errors import TxndbError
+from txndb.ids import physical_us
+from txndb.sim.clocks import EPOCH_US
 
 
 @pytest.mark.parametrize(
@@ -27,3 +29,36 @@ def test_t1_a_gateway_with_an_unbounded_clock_makes_no_snapshots(read: str) -> N
         assert error.code == "57P03"
     else:
         assert set(seen) == {(2,)}
+
+
+def _thresholds(world: LeaseWorld) -> list[int]:
+    slots = [slot for n in (1, 2, 3) for slot in world.node(n).store.slots.values()]
+    return [physical_us(s.replica.state.gc_threshold) for s in slots if s.replica.state is not None]
+
+
+def test_t1_a_leader_with_an_unbounded_clock_collects_nothing() -> None:
+    """Its clock is far ahead and it knows: what it took for garbage would be the present."""
+    world = LeaseWorld()
+    world.at(1, "CREATE TABLE t (k int PRIMARY KEY)")
+    for host in world.hosts:
+        host.clock.lose_bound(20_000_000)
+        host.clock.jump(10_000_000)
+    world.wait(3.0)
+    now_us = EPOCH_US + world.loop.now_us
+    assert max(_thresholds(world)) < now_us
+
+
+def test_a_node_whose_clock_is_behind_the_collected_past_starts_when_it_can() -> None:
+    """Clocks were ahead, nobody knew, and versions were collected; now they are right. Reading again at once, for ever,
+    would keep the process from everything else."""
+    world = LeaseWorld()
+    world.at(1, "CREATE TABLE t (k int PRIMARY KEY)")
+    for host in world.hosts:
+        host.clock.jump(10_000_000)
+    world.wait(3.0)
+    assert max(_thresholds(world)) > EPOCH_US + world.loop.now_us + 2_000_000
+    for host in world.hosts:
+        host.clock.jump(0)
+    before_us = world.loop.now_us
+    world.restart(2)
+    assert world.loop.now_us - before_us > 2_000_000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from txndb.cluster.catalogleases import NodeLeases
 from txndb.cluster.host import NodeHost
 from txndb.cluster.messages import SessionMessage
@@ -19,6 +21,9 @@ from txndb.txn.api import Lock, ProgramCompiler
 
 CHANCE_BITS = 53
 GARBAGE_CHUNKS_MAX = 20
+
+
+READ_ANEW_S = 0.05
 
 
 class SqlNode:
@@ -66,7 +71,8 @@ class SqlNode:
                 (version,) = await self._node.snapshot().get([VERSION_KEY])
                 return version
             except SnapshotTooOldError:
-                continue  # it waited for a leaseholder for longer than versions are kept: read anew
+                # It waited for a leaseholder for longer than versions are kept, or this clock was set back: read anew.
+                await asyncio.sleep(READ_ANEW_S)
 
     async def new_session(self, user: str, database: str, options: dict[str, str]) -> Session:
         """A session. Raises 28000 for an unknown role, 3D000 for an unknown database."""
