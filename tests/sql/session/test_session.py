@@ -327,6 +327,14 @@ def test_as_of_system_time_sees_the_past_and_its_catalogue() -> None:
     assert run_async(run()) == [(1, 10), (2, 20), (3, 30)]
 
 
+def test_the_time_before_the_database_is_an_error_of_the_statement() -> None:
+    async def run() -> str:
+        _, session = await _with_table()
+        return (await error_of(session, "SELECT * FROM t AS OF SYSTEM TIME 1000000")).code
+
+    assert run_async(run()) == "22023"
+
+
 def test_copy_does_not_overlook_as_of_system_time() -> None:
     async def run() -> str:
         _, session = await _with_table()

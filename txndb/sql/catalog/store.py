@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from txndb.errors import InternalError, RetryError
+from txndb.errors import InternalError, RetryError, sql_error
 from txndb.sql.catalog.descriptors import (
     DEFAULTDB_ID,
     FIRST_USER_ID,
@@ -96,10 +96,11 @@ def bootstrap_rows() -> list[tuple[bytes, bytes]]:
 
 
 async def read_version(view: ReadView) -> int:
-    """The catalogue's version at the view; in a transaction under a shared lock."""
+    """The catalogue's version at the view; in a transaction under a shared lock. Raises 22023 for a view of the time
+    before there was one."""
     (data,) = await view.get([VERSION_KEY])
     if data is None:
-        raise InternalError("the catalogue has no version row: the cluster was not bootstrapped")
+        raise sql_error("22023", "the database did not exist at that time")
     return decode_counter(data)
 
 
