@@ -16,7 +16,7 @@ class Setting:
     def __init__(self) -> None:
         self.world = LeaseWorld()
         self.trace = Trace()
-        self.actor = SchemaActor(self.client, 100, self.trace)
+        self.actor = SchemaActor(self.client, 100, self.trace, self.world.loop.problems.append)
         self.world.at(
             1,
             "CREATE TABLE t (k int PRIMARY KEY, v bigint)",

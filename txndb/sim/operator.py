@@ -50,7 +50,7 @@ class Operator:
         self._workload = workload
         self._client = client
         self._splits = 0
-        self._schema = SchemaActor(client, SCHEMA_CLIENT, trace)
+        self._schema = SchemaActor(client, SCHEMA_CLIENT, trace, problem)
         self._past = PastReader(client, PAST_CLIENT, trace, problem)
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._actions: dict[str, Callable[[Random], Awaitable[None]]] = {

@@ -59,6 +59,8 @@ class PastReader:
                 first = rows
             except TxndbError as error:
                 self._trace.counts[f"old_read_{error.code}"] += 1
+                if error.code.startswith("XX"):
+                    self._problem(f"{table} as of {at_us}: {error.code} {error.message} {error.detail}")
             except (ConnectionLostError, GaveUpError):
                 self._trace.counts["old_read_lost"] += 1
             finally:

@@ -28,8 +28,11 @@ _VALUES_MAX: Final = 40
 class SchemaActor:
     """Changes the schema, one statement an act."""
 
-    def __init__(self, client: Callable[[int], Client], number: int, trace: Trace) -> None:
+    def __init__(
+        self, client: Callable[[int], Client], number: int, trace: Trace, problem: Callable[[str], None]
+    ) -> None:
         self._client = client
+        self._problem = problem
         self._number = number
         self._trace = trace
         self._acts = 0
@@ -43,8 +46,10 @@ class SchemaActor:
             if statement:
                 await client.single(statement, writes=True)
                 self._trace.counts[f"schema_{statement.split()[0].lower()}"] += 1
-        except (TxndbError, ConnectionLostError, GaveUpError):
+        except (TxndbError, ConnectionLostError, GaveUpError) as error:
             self._trace.counts["schema_refused"] += 1
+            if isinstance(error, TxndbError) and error.code.startswith("XX"):
+                self._problem(f"schema: {error.code} {error.message} {error.detail}")
         finally:
             client.close()
 
