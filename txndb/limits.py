@@ -54,6 +54,12 @@ LOG_ROOM_BYTES_MIN: Final = 64 * 1024 * 1024
 LOG_SEGMENTS_MAX: Final = 8
 """Above this many segments, short log tails that pin the oldest are rewritten."""
 LOG_REWRITE_BYTES_MAX: Final = 1024 * 1024
+LOG_COMPACT_EVERY_US: Final = 5_000_000
+"""How often a node looks whether its replicas' logs can be truncated."""
+LOG_TRUNCATE_ENTRIES_MIN: Final = 256
+"""A replica's log is truncated when so many entries or more can go at once: each time costs a sync of the engine."""
+LOG_KEEP_ENTRIES: Final = 2_000
+"""A live follower this far behind is still served from the log; one further behind gets a snapshot."""
 
 # ranges
 RANGE_BYTES_SPLIT: Final = 64 * 1024 * 1024

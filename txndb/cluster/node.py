@@ -132,9 +132,11 @@ class Node:
         A fresh store gets its log first: whatever a crash leaves is then either nothing or all of it.
         """
         body = self.body
-        canaries = self.canaries
+        canaries, segment_bytes = self.canaries, self.options.log.segment_bytes
         log = await body.log_io.run(
-            lambda: open_log(body, identity.store_id, create=fresh, canaries=canaries)
+            lambda: open_log(
+                body, identity.store_id, create=fresh, segment_bytes=segment_bytes, canaries=canaries
+            )
         )
         identity = msgspec.structs.replace(identity, incarnation=identity.incarnation + 1)
         save_identity(self.engine, identity, birth)
@@ -156,6 +158,7 @@ class Node:
             self.node,
             self.compile_program,
             self.options.canaries,
+            self.options.log,
         )
         if not fresh:
             await self._reconcile()

@@ -5,21 +5,31 @@ from __future__ import annotations
 from txndb.cluster.body import Body
 from txndb.errors import CorruptionError
 from txndb.ids import RangeId, ReplicaId
+from txndb.limits import LOG_SEGMENT_BYTES
 from txndb.ranges import keys
 from txndb.ranges.state import read_applied, read_settings
 from txndb.storage.engine import Engine, WriteBatch
 from txndb.storage.raftlog import AppliedState, DeleteData, Options, RaftLog, apply_actions, reconcile
 
 
-def open_log(body: Body, store_id: bytes, *, create: bool, canaries: frozenset[str] = frozenset()) -> RaftLog:
-    """Open or create the log (blocks). Raises `StoreError`, `CorruptionError`."""
+def open_log(
+    body: Body,
+    store_id: bytes,
+    *,
+    create: bool,
+    segment_bytes: int = LOG_SEGMENT_BYTES,
+    canaries: frozenset[str] = frozenset(),
+) -> RaftLog:
+    """Open or create the log, whose files are sealed at `segment_bytes` (blocks).
+
+    Raises `StoreError`, `CorruptionError`.
+    """
 
     def rand_bytes(count: int) -> bytes:
         return bytes(body.rand.randrange(256) for _ in range(count))
 
-    return RaftLog.open(
-        body.log_disk, store_id, create=create, rand_bytes=rand_bytes, options=Options(canaries=canaries)
-    )
+    options = Options(segment_bytes=segment_bytes, canaries=canaries)
+    return RaftLog.open(body.log_disk, store_id, create=create, rand_bytes=rand_bytes, options=options)
 
 
 def reconcile_store(engine: Engine, log: RaftLog) -> None:

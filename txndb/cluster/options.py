@@ -4,7 +4,29 @@ from __future__ import annotations
 
 import msgspec
 
-from txndb.limits import CATALOG_LEASE_US, GC_EVERY_US, GC_TTL_US, OUTCOME_TTL_US, NodeLimits
+from txndb.limits import (
+    APPEND_BYTES_MAX,
+    CATALOG_LEASE_US,
+    GC_EVERY_US,
+    GC_TTL_US,
+    LOG_COMPACT_EVERY_US,
+    LOG_KEEP_ENTRIES,
+    LOG_SEGMENT_BYTES,
+    LOG_TRUNCATE_ENTRIES_MIN,
+    OUTCOME_TTL_US,
+    NodeLimits,
+)
+
+
+class LogOptions(msgspec.Struct, frozen=True):
+    """Sizes and times of the Raft logs, small in the simulator: what happens rarely in a long life is then met in a
+    short one. Each is described with its default in `txndb.limits`."""
+
+    compact_every_us: int = LOG_COMPACT_EVERY_US
+    truncate_entries_min: int = LOG_TRUNCATE_ENTRIES_MIN
+    keep_entries: int = LOG_KEEP_ENTRIES
+    segment_bytes: int = LOG_SEGMENT_BYTES
+    append_bytes_max: int = APPEND_BYTES_MAX
 
 
 class NodeOptions(msgspec.Struct, frozen=True):
@@ -17,6 +39,7 @@ class NodeOptions(msgspec.Struct, frozen=True):
     gc_ttl_us: int = GC_TTL_US
     outcome_ttl_us: int = OUTCOME_TTL_US
     catalog_lease_us: int = CATALOG_LEASE_US
+    log: LogOptions = LogOptions()
     limits: NodeLimits = NodeLimits()
     settings: dict[str, str] = {}
     """What session parameters are here where the client does not say."""

@@ -22,6 +22,7 @@ from typing import Any, Protocol, cast
 from txndb.clock import Clock
 from txndb.cluster.body import Body
 from txndb.cluster.messages import RaftEnvelope
+from txndb.cluster.options import LogOptions
 from txndb.errors import CorruptionError, InternalError, TxndbError
 from txndb.ids import NodeId, RangeId, ReplicaId
 from txndb.raft.core import Raft
@@ -35,8 +36,6 @@ from txndb.ranges.state import RAFT_INITIAL_INDEX, RAFT_INITIAL_TERM, Effect, Ra
 from txndb.storage.engine import Engine, WriteBatch
 from txndb.storage.raftlog import RaftLog
 
-LOG_KEEP_ENTRIES = 2_000
-"""A live follower this far behind is still served from the log."""
 WAKE_MIN_US = 50
 
 
@@ -120,6 +119,7 @@ class Store:
         node: NodeId,
         compile_program: Callable[[bytes], Callable[[bytes], bool]],
         canaries: frozenset[str] = frozenset(),
+        log_options: LogOptions = LogOptions(),
     ) -> None:
         self.body = body
         self.engine = engine
@@ -131,6 +131,7 @@ class Store:
         self._host = host
         self._compile = compile_program
         self._canaries = canaries
+        self._log_options = log_options
         self._loop = asyncio.get_running_loop()
         self._marked: list[Slot] = []
         self._to_persist: list[tuple[Slot, Ready]] = []
@@ -177,7 +178,11 @@ class Store:
         config = Config(tuple(sorted(state.descriptor.replicas))) if state is not None else Config()
         applied = state.applied_index if state is not None else 0
         raft = Raft(
-            Options(replica_id, canaries=self._canaries & RAFT_CANARIES),
+            Options(
+                replica_id,
+                append_bytes_max=self._log_options.append_bytes_max,
+                canaries=self._canaries & RAFT_CANARIES,
+            ),
             cast(LogView, log),  # the log's entries are field-identical to Raft's
             HardState(term, ReplicaId(vote), commit),
             config,
@@ -531,8 +536,8 @@ class Store:
         index = state.applied_index
         if replica.raft.role is Role.LEADER:
             for peer in replica.raft.status().peers:
-                index = min(index, max(peer.match, state.applied_index - LOG_KEEP_ENTRIES))
-        if index - slot.log.first_index() < 256:
+                index = min(index, max(peer.match, state.applied_index - self._log_options.keep_entries))
+        if index - slot.log.first_index() < self._log_options.truncate_entries_min:
             return None
         return index, slot.log.term(index)
 

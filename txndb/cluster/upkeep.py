@@ -37,7 +37,6 @@ from txndb.txn.routing import decode_descriptor, encode_descriptor, meta_key
 TICK_S = 0.05
 LIVENESS_S = 1.0
 REPLICATION_S = 0.5
-COMPACTION_S = 5.0
 DISK_S = 1.0
 ASK_AFTER_US = 1_000_000
 DECISION_PATIENCE_US = 5_000_000
@@ -65,7 +64,7 @@ class Upkeep:
         self._every("tick", TICK_S, self._tick)
         self._every("liveness", LIVENESS_S, self._liveness)
         self._every("replication", REPLICATION_S, self._replicate)
-        self._every("compaction", COMPACTION_S, self._compact)
+        self._every("compaction", self._node.options.log.compact_every_us / 1e6, self._compact)
         self._every("gc", self._node.options.gc_every_us / 1e6, self._collect)
         self._every("disk", DISK_S, self._look_at_disk)
 
