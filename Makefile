@@ -10,6 +10,7 @@ SEED ?= 1
 MINUTES ?= 10
 EXAMPLES ?= 2000
 DEMO_ARGS ?=
+SOAK_ARGS ?=
 PYTEST_ARGS ?= -n 2
 
 .PHONY: demo test check golden sim soak canaries fuzz bench clean venv
@@ -40,7 +41,7 @@ sim: $(STAMP)
 	$(BIN)/txndb sim --seed $(SEED)
 
 soak: $(STAMP)
-	$(BIN)/python -m txndb.sim.soak --minutes $(MINUTES)
+	$(BIN)/python -m txndb.sim.soak --minutes $(MINUTES) $(SOAK_ARGS)
 
 canaries: $(STAMP)
 	$(BIN)/python -m txndb.sim.canaries
