@@ -141,12 +141,14 @@ def test_three_nodes_agree_lose_one_and_get_it_back(tmp_path: Path) -> None:
     with LocalCluster(tmp_path, 3) as cluster:
         assert sorted(node.info.node for node in cluster.nodes) == [1, 2, 3]
         assert len({node.info.cluster_id for node in cluster.nodes}) == 1
-        assert asyncio.run(replicas_agree(cluster)), "three replicas of every range, once all have joined"
+        assert asyncio.run(replicas_agree(cluster.nodes)), (
+            "three replicas of every range, once all have joined"
+        )
         first = cluster.nodes[0]
         first.kill()
         again = cluster.restart(first)
         assert again.node == 1
-        assert asyncio.run(replicas_agree(cluster))
+        assert asyncio.run(replicas_agree(cluster.nodes))
 
 
 def test_an_interrupt_at_the_terminal_is_not_for_the_nodes(node: LocalNode) -> None:

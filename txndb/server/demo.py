@@ -19,7 +19,7 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
@@ -140,7 +140,7 @@ class Demo:
             await self._resolve(conn)
             after = await total(conn)
             ledger = await scalar(conn, "SELECT count(*) FROM transfers WHERE source IS NOT NULL")
-        agree = await replicas_agree(self.cluster)
+        agree = await replicas_agree(self.cluster.nodes)
         tally = self.tally
         ok = (
             tally.transfers > 0
@@ -293,14 +293,14 @@ async def total(conn: Connection) -> int:
     return await scalar(conn, "SELECT sum(balance) FROM accounts")
 
 
-async def replicas_agree(cluster: LocalCluster, timeout_s: float = AGREE_TIMEOUT_S) -> bool:
+async def replicas_agree(nodes: Sequence[LocalNode], timeout_s: float = AGREE_TIMEOUT_S) -> bool:
     """Whether all replicas of each range hold the same bytes. They are compared once they have applied the same
     index; a difference at one index is final, replicas that never get there disagree as well."""
     client = RpcClient()
     deadline_s = time.monotonic() + timeout_s
     try:
         while time.monotonic() < deadline_s:
-            verdict = compare(await _checksums(client, cluster))
+            verdict = compare(await _checksums(client, nodes))
             if verdict is not None:
                 return verdict
             await asyncio.sleep(0.1)
@@ -309,10 +309,10 @@ async def replicas_agree(cluster: LocalCluster, timeout_s: float = AGREE_TIMEOUT
         await client.close()
 
 
-async def _checksums(client: RpcClient, cluster: LocalCluster) -> list[dict[int, tuple[int, str]]]:
+async def _checksums(client: RpcClient, nodes: Sequence[LocalNode]) -> list[dict[int, tuple[int, str]]]:
     """Each node's ranges: id -> (applied index, checksum); nothing while a node does not answer."""
     found: list[dict[int, tuple[int, str]]] = []
-    for node in cluster.nodes:
+    for node in nodes:
         try:
             answer = await client.call(node.info.rpc, "debug.checksums", b"", CALL_TIMEOUT_US)
         except TxndbError:
