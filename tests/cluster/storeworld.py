@@ -318,4 +318,10 @@ class StoreWorld:
     def spawn(self, work: Any, name: str) -> Any:
         task = self.loop.create_task(work, name=name)
         self.tasks.append(task)
+        task.add_done_callback(self._on_done)
         return task
+
+    def _on_done(self, task: asyncio.Task[Any]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.failures.append(error)

@@ -17,8 +17,8 @@ from txndb.ranges.state import RAFT_INITIAL_INDEX, RAFT_INITIAL_TERM
 
 WHOLE = descriptor(1, b"a", b"z")
 LEFT, RIGHT = descriptor(1, b"a", b"m", 2), descriptor(2, b"m", b"z", 2)
-STEPS = 80
-TERMS = 6
+STEPS = 120
+TERMS = 2
 LOG = [
     Entry(RAFT_INITIAL_INDEX + 1, TERM, KIND_NORMAL, b""),
     Entry(RAFT_INITIAL_INDEX + 2, TERM, KIND_NORMAL, encode_command(split(b"m", 2))),
@@ -34,8 +34,8 @@ class Storm:
         self.applied: dict[int, int] = {}
 
     def vote(self) -> None:
-        candidate = self.rng.choice([FIRST, THIRD])
-        self.world.ask_vote(self.rng.choice([1, 2, 2, 2]), candidate, TERM + self.rng.randrange(TERMS))
+        """Of the right half: it may be before its split, at its birth or after."""
+        self.world.ask_vote(2, self.rng.choice([FIRST, THIRD]), TERM + self.rng.randrange(TERMS))
 
     def append(self) -> None:
         """The leader of range 1 sends its log again, or a part of it."""
@@ -71,11 +71,11 @@ class Storm:
         steps: list[tuple[Callable[[], None], int]] = [
             (self.vote, 8),
             (self.append, 3),
-            (self.snapshot, 1),
-            (self.log, 5),
-            (self.engine, 3),
+            (self.snapshot, 3),
+            (self.log, 6),
+            (self.engine, 2),
             (self.turn, 4),
-            (self.wait, 2),
+            (self.wait, 3),
             (self.restart, 1),
         ]
         choices, weights = [step for step, _ in steps], [weight for _, weight in steps]
