@@ -52,7 +52,7 @@ class LeaseWorld:
             engine_flush_bytes=1_000_000,
             canaries=canaries,
             catalog_lease_us=LEASE_US,
-            machines=1,
+            machines=NODES,
             open_brain=parts.open_brain,
             new_disk=parts.new_disk,
             new_engine=parts.new_engine,

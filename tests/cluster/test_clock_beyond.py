@@ -62,3 +62,19 @@ def test_a_node_whose_clock_is_behind_the_collected_past_starts_when_it_can() ->
     before_us = world.loop.now_us
     world.restart(2)
     assert world.loop.now_us - before_us > 2_000_000
+
+
+def test_a_joiner_whose_clock_finds_its_servers_meanwhile_is_admitted() -> None:
+    """Its predecessor there is gone, so E cannot be raised for it; once its error is small, it need not be."""
+    world = LeaseWorld()
+    host = world.hosts[2]
+    host.power_off()
+    host.wipe()
+    host.clock.lose_bound(400_000)
+    host.start()
+    world.wait(3.0)
+    assert not host.ready
+    host.clock.lose_bound(0)
+    world.wait(3.0)
+    assert host.ready
+    assert world.node(3).node == 4

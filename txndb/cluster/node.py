@@ -218,11 +218,11 @@ class Node:
 
     async def _join(self, addresses: list[str]) -> None:
         """Ask any of the addresses for an identity, until one answers or the bound is over."""
-        request = self._join_request(NodeId(0), 1)
         deadline_us = self.body.time.monotonic_us() + START_TIMEOUT_US
         complaints: dict[str, str] = {}
         while True:
             for address in addresses:
+                request = self._join_request(NodeId(0), 1)  # anew: its clock may have found its servers meanwhile
                 try:
                     payload = await self.body.transport.call(
                         address, "join", encode_join(request), JOIN_TIMEOUT_US
@@ -277,9 +277,9 @@ class Node:
 
     async def _announce(self, addresses: list[str]) -> None:
         """Be known again as a member, and learn who else is one; in the background, for all may be restarting."""
-        request = encode_join(self._join_request(self.node, self.incarnation))
         while True:
             for address in addresses:
+                request = encode_join(self._join_request(self.node, self.incarnation))
                 try:
                     payload = await self.body.transport.call(address, "join", request, JOIN_TIMEOUT_US)
                 except (UnavailableError, RetryError):
