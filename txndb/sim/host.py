@@ -23,6 +23,7 @@ import msgspec
 
 from txndb.clock import TimeSource
 from txndb.cluster.body import IoExecutor, Rand, Transport
+from txndb.cluster.options import LogOptions
 from txndb.errors import TxndbError
 from txndb.sim.clocks import ClockOptions, SimClock
 from txndb.sim.disk import PowerLostError, SimDisk
@@ -85,6 +86,12 @@ class Brain(Protocol):
     def raft_logs(self) -> dict[int, dict[int, tuple[int, bytes]]]:
         """Per range held here: index -> (term, payload) of every entry in its Raft log."""
 
+    def reigns(self) -> dict[int, int]:
+        """Per range whose Raft leader this node is, lease or not: the term."""
+
+    def applied(self, after: dict[int, int]) -> dict[int, list[tuple[int, int]]]:
+        """Per range held here: (index, term) of the entries applied above the index in `after`; reads no disk."""
+
     def replica_digests(self) -> dict[int, tuple[int, bytes]]:
         """Per range this node holds a replica of: (applied index, hash of its whole state)."""
 
@@ -108,6 +115,7 @@ class Machinery(msgspec.Struct, frozen=True):
     open_brain: Callable[[SimBody], Awaitable[Brain]]
     new_disk: Callable[[Random], SimDisk]
     new_engine: Callable[[], Engine]
+    log: LogOptions = LogOptions()
 
 
 class SimRand:
@@ -186,6 +194,8 @@ class SimHost:
         self._stop_key = 0
         self.on_ready: Callable[[SimHost], None] = lambda host: None
         self.on_fatal: Callable[[SimHost, BaseException], None] = lambda host, error: None
+        self.on_end: Callable[[SimHost], None] = lambda host: None
+        """Called before a process ends, while it can still be looked at."""
 
     @property
     def alive(self) -> bool:
@@ -220,6 +230,8 @@ class SimHost:
         self.disk.wipe()
         self.store.wipe()
         self.damage, self.suspect = "", False
+        self.clock.jump(0)  # a new machine's clock is set before it joins
+        self.clock.lose_bound(0)
         machines = range(1, self.shared.machines + 1)
         self.seeds = [address_of(machine) for machine in machines if machine != self.machine]
 
@@ -292,6 +304,7 @@ class SimHost:
     def _end(self, how: str) -> None:
         self.note(how)
         assert self.incarnation is not None
+        self.on_end(self)
         self.incarnation.kill()
         self.brain = None
         self.body = None

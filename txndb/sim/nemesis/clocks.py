@@ -21,8 +21,8 @@ async def clock_step(scene: Scene) -> None:
 async def clock_unsure(scene: Scene) -> None:
     """A clock's source says that it may be off by more than E, and soon it is: the node must not serve (rule T1)."""
     host = scene.any_host()
-    if host.clock.beyond:
-        return
+    if host.clock.beyond or not host.ready:
+        return  # a node that is joining would have E raised for it
     off_us = _drawn_us(scene)
     host.clock.lose_bound(scene.options.clock.error_bound_us + 2 * abs(off_us))
     scene.note(f"n{host.machine} clock is not synchronised any more")
