@@ -17,6 +17,11 @@ _COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "sql": ("txndb.shell.main", "command", "SQL shell."),
     "bench": ("txndb.server.cli", "bench", "Measure a workload against any PostgreSQL URL."),
     "sim": ("txndb.sim.cli", "sim", "Run the cluster in the simulator, from a seed."),
+    "jepsen": (
+        "txndb.testing.jepsen.cli",
+        "command",
+        "Real nodes under real faults, judged by the checkers.",
+    ),
     "check": ("txndb.sim.check_cli", "check", "Judge a recorded history of operations."),
 }
 
