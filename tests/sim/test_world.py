@@ -14,7 +14,15 @@ from click.testing import CliRunner, Result
 from tests.sim.toynode import toy_parts
 from txndb.sim.cli import command
 from txndb.sim.nemesis import CATALOGUE
-from txndb.sim.options import CATEGORIES, CLOCK_BEYOND, EVENT_FAULTS, LATER_FAULTS, WORKLOADS, draw_options
+from txndb.sim.options import (
+    CATEGORIES,
+    CLOCK_BEYOND,
+    EVENT_FAULTS,
+    LATER_FAULTS,
+    RAFT_FAULTS,
+    WORKLOADS,
+    draw_options,
+)
 from txndb.sim.world import Report, World
 
 TOY = "tests.sim.toynode:toy_parts"
@@ -91,13 +99,14 @@ def test_faults_are_drawn_only_from_the_categories_asked_for() -> None:
         used["clock"] += everything.clock.error_bound_us > 0
         used["crash"] += "power" in everything.fault_kinds
         used["disk"] += "stall" in everything.fault_kinds
-        crashes = {*EVENT_FAULTS["crash"], *LATER_FAULTS["crash"]}
+        crashes = {*EVENT_FAULTS["crash"], *LATER_FAULTS["crash"], *RAFT_FAULTS["crash"]}
         assert set(draw_options(seed, faults="crash").fault_kinds) <= crashes
     assert all(5 < count < 55 for count in used.values()), used
 
 
 def test_every_fault_that_may_be_drawn_is_in_the_catalogue() -> None:
-    drawn = [kind for faults in (EVENT_FAULTS, LATER_FAULTS) for kinds in faults.values() for kind in kinds]
+    groups = (EVENT_FAULTS, LATER_FAULTS, RAFT_FAULTS)
+    drawn = [kind for faults in groups for kinds in faults.values() for kind in kinds]
     assert sorted([*drawn, CLOCK_BEYOND]) == sorted(CATALOGUE)
 
 

@@ -198,6 +198,12 @@ class ToyNode:
     def raft_logs(self) -> dict[int, dict[int, tuple[int, bytes]]]:
         return {}
 
+    def reigns(self) -> dict[int, int]:
+        return {}
+
+    def applied(self, after: dict[int, int]) -> dict[int, list[tuple[int, int]]]:
+        return {}
+
     def replica_digests(self) -> dict[int, tuple[int, bytes]]:
         return {1: (0, b"same")} if self.number <= 3 else {}
 

@@ -237,8 +237,10 @@ class Raft(Election):
 
     def _take_hard_state(self) -> HardState:
         self._persisted = (self.term, self.vote)
-        vote = NO_REPLICA if "vote-forgotten" in self.options.canaries else self.vote
-        return HardState(self.term, vote, self.commit)
+        if "vote-forgotten" in self.options.canaries:
+            # Without the term too: one that is remembered is enough to refuse whoever asks again.
+            return HardState(self._last_term, NO_REPLICA, self.commit)
+        return HardState(self.term, self.vote, self.commit)
 
     def _release_bytes(self, committed: Any) -> None:
         """Committed proposals of this leadership no longer count against the bound."""

@@ -6,7 +6,10 @@ import contextlib
 
 from txndb.cluster.node import Node
 from txndb.cluster.options import NodeOptions
+from txndb.cluster.store import Slot
 from txndb.errors import TxndbError, UnavailableError
+from txndb.ids import RangeId
+from txndb.raft.types import Role
 from txndb.ranges import api
 from txndb.sim.disk import SimDisk
 from txndb.sim.host import SimBody, SqlSession
@@ -61,6 +64,26 @@ class NodeBrain:
             logs[range_id] = {entry.index: (entry.term, entry.data) for entry in entries}
         return logs
 
+    def reigns(self) -> dict[int, int]:
+        slots = self._slots()
+        return {id_: s.replica.raft.term for id_, s in slots.items() if s.replica.raft.role is Role.LEADER}
+
+    def applied(self, after: dict[int, int]) -> dict[int, list[tuple[int, int]]]:
+        found = {}
+        for range_id, slot in self._slots().items():
+            log = slot.log
+            low = max(after.get(range_id, 0) + 1, log.first_index())
+            high = min(slot.replica.raft.applied, log.last_index())
+            if low <= high:
+                found[int(range_id)] = [(index, log.term(index)) for index in range(low, high + 1)]
+        return found
+
+    def _slots(self) -> dict[RangeId, Slot]:
+        try:
+            return self.node.store.slots
+        except UnavailableError:
+            return {}  # it has not started yet
+
     def validate(self) -> None:
         self.node.validate()
 
@@ -82,6 +105,7 @@ async def open_node(body: SimBody) -> Node:
         gc_ttl_us=3_000_000,
         outcome_ttl_us=60_000_000,
         catalog_lease_us=shared.catalog_lease_us,
+        log=shared.log,
         canaries=frozenset(shared.canaries),
     )
     return await Node.open(body, options)

@@ -44,12 +44,15 @@ class _Inode:
         """Pages to write at the next sync, in the order they were written."""
         self.lost: dict[int, None] = {}
         """Pages that a failed sync left clean in the cache only."""
+        self.unsynced_bytes = 0
+        """Written since the last sync."""
 
     def write(self, data: bytes, offset: int) -> None:
         end = offset + len(data)
         if len(self.cache) < end:
             self.cache.extend(bytes(end - len(self.cache)))
         self.cache[offset:end] = data
+        self.unsynced_bytes += len(data)
         for page in range(offset // PAGE_BYTES, (end + PAGE_BYTES - 1) // PAGE_BYTES):
             self.dirty[page] = None
             self.lost.pop(page, None)
@@ -62,9 +65,11 @@ class _Inode:
             piece = self.cache[start : start + PAGE_BYTES]
             self.medium[start : start + len(piece)] = piece
         self.dirty.clear()
+        self.unsynced_bytes = 0
 
     def forget_dirty(self) -> None:
         self.lost.update(self.dirty)
+        self.unsynced_bytes = 0
         self.dirty.clear()
 
     def crash(self, rng: Random) -> None:
@@ -87,6 +92,7 @@ class _Inode:
                         medium.extend(bytes(stop - len(medium)))
                     medium[sector:stop] = self.cache[sector:stop]
         self.cache = bytearray(medium)
+        self.unsynced_bytes = 0
         self.dirty.clear()
         self.lost.clear()
 
@@ -130,6 +136,9 @@ class SimFile:
     def fdatasync(self) -> None:
         self._check()
         disk = self._disk
+        if disk.crash_in_long_sync and self._inode.unsynced_bytes > SECTOR_BYTES:
+            disk.lose_power()
+            raise PowerLostError
         if disk.take_crash():
             if disk.rng.random() < 0.5:
                 self._inode.sync()
@@ -159,6 +168,8 @@ class SimDisk:
         self.operations = 0
         self.crash_at_operation = 0
         """The operation (counted in `operations`) in which power is lost; 0 = none."""
+        self.crash_in_long_sync = False
+        """Power is lost at the next sync of more than a sector, with nothing of it synced."""
         self.faults: dict[str, int] = {}
         """Ordered faults: sort -> how many of the next operations of that sort fail."""
         self.misdirected: tuple[str, int, int] | None = None
@@ -267,6 +278,7 @@ class SimDisk:
         self.generation += 1
         self._powerless = False
         self.crash_at_operation = 0
+        self.crash_in_long_sync = False
 
     def crash(self) -> None:
         """Power was lost and is back."""
@@ -284,6 +296,10 @@ class SimDisk:
     def check_power(self) -> None:
         if self._powerless:
             raise PowerLostError
+
+    def lose_power(self) -> None:
+        """Power is lost now, in the middle of an operation."""
+        self._powerless = True
 
     def take_crash(self) -> bool:
         """Count an operation; whether the ordered crash is in it."""

@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from txndb.cluster.options import LogOptions
 from txndb.limits import CATALOG_LEASE_US
 from txndb.sim.clients import ClientOptions
 from txndb.sim.clocks import ClockOptions
@@ -68,6 +69,11 @@ LATER_FAULTS: Final[dict[str, tuple[str, ...]]] = {
     "clock": ("clock_unsure",),
 }
 """Drawn from a stream of their own."""
+RAFT_FAULTS: Final[dict[str, tuple[str, ...]]] = {
+    "crash": ("power_torn", "voters_restart"),
+    "net": ("short_reigns",),
+}
+"""Aimed at elections and at the log's last flush; again a stream of their own."""
 CLOCK_BEYOND: Final = "clock_jump"
 """A clock that is off by more than E and does not know: drawn in few runs, for it costs real-time order (rule T5)."""
 
@@ -103,6 +109,7 @@ class WorldOptions(msgspec.Struct, frozen=True):
     database_kinds: tuple[str, ...] = ()
     database_every_us: int = 1_000_000
     catalog_lease_us: int = CATALOG_LEASE_US
+    log: LogOptions = LogOptions()
     client: ClientOptions = ClientOptions()
     validate_every_event: bool = False
     schedule: tuple[Fault, ...] | None = None
@@ -136,6 +143,8 @@ def draw_options(
     used = tuple(kind for kind in chosen if kind in allowed)
     kinds = [kind for category in CATEGORIES for kind in EVENT_FAULTS[category] if _keep(rng, category, used)]
     kinds += _draw_later_kinds(derive(seed, "options/faults"), used)
+    aimed = derive(seed, "options/raft")
+    kinds += [k for c, ks in RAFT_FAULTS.items() for k in ks if aimed.random() < 0.4 and c in used]
     later = derive(seed, "options/database")
     if later.random() < SQL_WORKLOADS_SHARE and sql:
         drawn_workload = later.choice((*SQL_WORKLOADS, CHANGES_ITS_SCHEMA))  # DDL has the most to lose
@@ -164,6 +173,7 @@ def draw_options(
         database_kinds=database_kinds,
         database_every_us=later.choice((200_000, 600_000, 2_000_000)),
         catalog_lease_us=later.choice((2_000_000, 5_000_000, CATALOG_LEASE_US)),
+        log=_draw_log(derive(seed, "options/log")),
         client=_draw_client(derive(seed, "options/client"), faulty=CLIENT in allowed),
         validate_every_event=small and derive(seed, "options/validate").random() < 0.3,
     )
@@ -227,6 +237,19 @@ def _draw_io(rng: Random, *, faulty: bool) -> IoOptions:
     if not faulty:
         return IoOptions()
     return IoOptions(latency_mean_us=rng.choice((100, 500, 3_000)), slow=rng.choice((0.0, 0.002, 0.02)))
+
+
+def _draw_log(rng: Random) -> LogOptions:
+    """Small numbers bring truncated logs, snapshots for stragglers, sealed segments and appends of one entry into a run
+    of ten seconds; with the usual ones runs are as they are in the field."""
+    usual = LogOptions()
+    return LogOptions(
+        compact_every_us=rng.choice((300_000, 1_000_000, usual.compact_every_us)),
+        truncate_entries_min=rng.choice((4, 32, usual.truncate_entries_min)),
+        keep_entries=rng.choice((20, 200, usual.keep_entries)),
+        segment_bytes=rng.choice((16_384, 262_144, usual.segment_bytes)),
+        append_bytes_max=rng.choice((1, 2_000, usual.append_bytes_max, usual.append_bytes_max)),
+    )
 
 
 def _draw_client(rng: Random, *, faulty: bool) -> ClientOptions:

@@ -41,6 +41,7 @@ from txndb.sim.network import Network
 from txndb.sim.operator import Operator
 from txndb.sim.options import Fault, WorldOptions, calm
 from txndb.sim.parts import Parts
+from txndb.sim.safety import RaftWatch
 from txndb.sim.schedule import Schedule
 from txndb.sim.seeds import derive
 from txndb.sim.trace import Trace
@@ -106,6 +107,7 @@ class World:
             engine_flush_bytes=options.engine_flush_bytes,
             canaries=options.canaries,
             catalog_lease_us=options.catalog_lease_us,
+            log=options.log,
             machines=options.nodes,
             open_brain=parts.open_brain,
             new_disk=parts.new_disk,
@@ -116,6 +118,7 @@ class World:
         for host in self.hosts:
             host.on_fatal = self._on_fatal
             host.on_ready = self._on_ready
+            host.on_end = self._on_end
         if options.validate_every_event:
             self.loop.after_event = self._validate_event
         self.workload: Workload = MAKERS[options.workload](derive(options.seed, "workload"))
@@ -133,6 +136,7 @@ class World:
             self._client,
             self.loop.problems.append,
         )
+        self._raft_watch = RaftWatch()
         self.phase = "boot"
         self._stopping = False
         self._clients: list[Client] = []
@@ -213,6 +217,14 @@ class World:
         for host in self.hosts:
             if host.ready and host.brain is not None and host.incarnation is not None:
                 host.incarnation.context.copy().run(host.brain.validate)
+            if wrong := self._raft_watch.look(host):
+                raise ViolationError(wrong)
+
+    def _on_end(self, host: SimHost) -> None:
+        """What a process knew last is seen before it is gone."""
+        if wrong := self._raft_watch.look(host):
+            self.loop.problems.append(wrong)
+        self._raft_watch.forget(host.machine)
 
     def _validate_event(self, incarnation: Incarnation) -> None:
         """One callback of a process has run: only its machine's state can have changed."""

@@ -4,7 +4,7 @@ Every fault is a function of the catalogue: it does its harm, waits, and heals w
 runs as a task of its own, and each has a stream of chance of its own, so that leaving one out changes no other.
 Afterwards `heal` leaves nothing broken but what is gone for good.
 
-`scene` is what faults act upon; `processes`, `links`, `disks` and `clocks` are the catalogue, by subject.
+`scene` is what faults act upon; `processes`, `links`, `elections`, `disks` and `clocks` are the catalogue, by subject.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from txndb.sim.nemesis import clocks, disks, links, processes
+from txndb.sim.nemesis import clocks, disks, elections, links, processes
 from txndb.sim.nemesis.links import between as between
 from txndb.sim.nemesis.links import both as both
 from txndb.sim.nemesis.scene import Scene
@@ -23,6 +23,7 @@ from txndb.sim.schedule import Schedule
 CATALOGUE: Final[dict[str, Callable[[Scene], Awaitable[None]]]] = {
     **processes.FAULTS,
     **links.FAULTS,
+    **elections.FAULTS,
     **disks.FAULTS,
     **clocks.FAULTS,
 }

@@ -118,6 +118,7 @@ def heal(host: SimHost) -> None:
     """Nothing more fails on a machine's disk."""
     host.disk.faults.clear()
     host.disk.crash_at_operation = 0
+    host.disk.crash_in_long_sync = False
     host.disk.capacity_bytes = FREE_BYTES
     host.store.fail_next_sync = False
 

@@ -93,6 +93,19 @@ async def power_in_io(scene: Scene) -> None:
     scene.start(host)
 
 
+async def power_torn(scene: Scene) -> None:
+    """Power is lost while a flush of several sectors is in the page cache and not yet on the medium: it may be torn."""
+    host = scene.any_host()
+    host.disk.crash_in_long_sync = True
+    for _ in range(_LOOKS_MAX):
+        await asyncio.sleep(_LOOK_S)
+        if not host.alive:
+            break
+    host.disk.crash_in_long_sync = False
+    await scene.lasts()
+    scene.start(host)
+
+
 async def lose(scene: Scene) -> None:
     """A machine burns down. It never returns, or comes back empty, and then only under a new node id (rule P7)."""
     host = scene.victim()
@@ -165,6 +178,7 @@ FAULTS: Final[dict[str, Callable[[Scene], Awaitable[None]]]] = {
     "rolling": rolling,
     "blackout": blackout,
     "power_in_io": power_in_io,
+    "power_torn": power_torn,
     "lose": lose,
     "half_lost": half_lost,
     "clone": clone,
