@@ -16,7 +16,6 @@ from txndb.sim.cli import command
 from txndb.sim.nemesis import CATALOGUE
 from txndb.sim.options import (
     CATEGORIES,
-    CLOCK_BEYOND,
     EVENT_FAULTS,
     LATER_FAULTS,
     RAFT_FAULTS,
