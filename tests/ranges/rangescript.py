@@ -437,10 +437,9 @@ class RangeScript:
             self.wakes.remove(due[0])
             self.time.now_us = max(self.time.now_us, due[0][0])
             each = self.ranges[due[0][1]]
-            if each.leaseholder.serving:
-                each.leaseholder.on_time()
-            else:
+            if not each.leaseholder.serving:
                 each.serve()
+            each.leaseholder.on_time()
         self.time.now_us = max(self.time.now_us, end)
 
     def _do_lease(self, command: Command) -> None:

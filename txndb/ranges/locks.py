@@ -355,7 +355,8 @@ class LockTable:
             for waiter in over:
                 entry = waiter.entry
                 if not (entry.points or entry.spans or self.waiters_of(entry)):
-                    self._remove(entry)
+                    if self.entries.get(entry.attempt) is entry:  # not if it went with another of its waiters
+                        self._remove(entry)
             self.pump()
         return over, min((w.due_us for w in self._waiters if w.due_us), default=0)
 

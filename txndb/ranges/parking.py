@@ -204,6 +204,8 @@ class Parking(abc.ABC):
     def on_time(self) -> None:
         """Time passed: commit waits that are over finish, delayed requests are dispatched again."""
         if not self.serving:
+            if self._sweep_us:  # L1 may wait for a clock for long: who waits for it is told in time
+                self._end_overdue()
             return
         if self._commit_waits:
             over = [not self.clock.wait_us_until_past(wait[0]) for wait in self._commit_waits]

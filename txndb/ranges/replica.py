@@ -205,8 +205,7 @@ class Replica:
             return
         if not leaseholder.serving:
             self._maybe_serve(leaseholder)
-        else:
-            leaseholder.on_time()
+        leaseholder.on_time()
 
     # -- outputs of Raft -----------------------------------------------------------------------------------
 

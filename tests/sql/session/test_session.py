@@ -162,6 +162,24 @@ def test_extended_batch_is_one_transaction() -> None:
     assert run_async(run()) == []
 
 
+def test_a_batch_of_which_a_message_was_refused_is_rolled_back() -> None:
+    """The server found the error, in a Bind or an Execute, after a part of the batch had run."""
+
+    async def run() -> list[Any]:
+        db, session = await _with_table()
+        await session.prepare("i", "INSERT INTO t VALUES ($1, 0)", [])
+        session.bind("", "i", [7])
+        await session.run_portal("")
+        session.fail(SqlError("22P02", "invalid input"))
+        await session.sync()
+        assert (session.status, session.implicit) == ("I", None)
+        other = await db.session()
+        await other.execute("UPDATE t SET b = 1 WHERE a = 7")
+        return await rows(session, "SELECT a FROM t WHERE a = 7")
+
+    assert run_async(run()) == []
+
+
 def test_final_portal_commits_at_once() -> None:
     async def run() -> list[Any]:
         db, session = await _with_table()

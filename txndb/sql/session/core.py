@@ -629,9 +629,10 @@ class SessionCore(Planning):
         self.cursors.clear()
 
     async def sync(self) -> None:
-        """The end of an extended batch: commits its implicit transaction."""
+        """The end of an extended batch: commits its implicit transaction, or rolls it back if a message of the batch
+        was refused (`fail`)."""
         if self.implicit is not None:
-            await self.guard(self._commit_implicit())
+            await self.guard(self._drop_implicit() if self.implicit.failed else self._commit_implicit())
         if self.block is None:
             self.end_portals()
 
