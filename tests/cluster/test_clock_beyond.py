@@ -78,3 +78,18 @@ def test_a_joiner_whose_clock_finds_its_servers_meanwhile_is_admitted() -> None:
     world.wait(3.0)
     assert host.ready
     assert world.node(3).node == 4
+
+
+def test_t1_a_leader_whose_clock_cannot_be_bounded_lets_others_lead() -> None:
+    world = LeaseWorld()
+    world.at(1, "CREATE TABLE t (k int PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+    first = next(n for n in (1, 2, 3) if any(r.range_id == 1 for r in world.node(n).store.leaders()))
+    world.hosts[first - 1].clock.lose_bound(50_000_000)
+    other = 1 + first % 3
+    assert world.at(other, "INSERT INTO t VALUES (2) RETURNING k") == [(2,)]
+    world.wait(3.0)
+    assert not list(world.node(first).store.leaders())
+    with pytest.raises(TxndbError):
+        world.at(first, "SELECT k FROM t")
+    world.hosts[first - 1].clock.lose_bound(0)
+    assert world.at(first, "SELECT k FROM t ORDER BY k") == [(1,), (2,)]

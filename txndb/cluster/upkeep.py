@@ -100,6 +100,8 @@ class Upkeep:
     # -- liveness (K5, M7, M5) -----------------------------------------------------------------------------
 
     def _liveness(self) -> None:
+        if not self._node.clock.within_bound():
+            self._transfer_all()  # T1: it serves nobody, but others may
         now_us = self._node.body.time.monotonic_us()
         for replica in self._node.store.leaders():
             leaseholder = replica.leaseholder
@@ -343,18 +345,21 @@ class Upkeep:
         node = self._node
         deadline_us = node.body.time.monotonic_us() + HANDOVER_TIMEOUT_US
         while node.body.time.monotonic_us() < deadline_us:
-            waiting = 0
-            for replica in list(node.store.leaders()):
-                state = replica.state
-                targets = (
-                    [n for n in state.descriptor.nodes() if n in node.live_peers] if state is not None else []
-                )
-                if targets and state is not None:
-                    waiting += 1
-                    self._transfer(replica, targets)
-            if not waiting:
+            if not self._transfer_all():
                 return
             await asyncio.sleep(TICK_S)
+
+    def _transfer_all(self) -> int:
+        """Ask a live replica of each led range to take over; how many were asked."""
+        waiting = 0
+        for replica in list(self._node.store.leaders()):
+            state = replica.state
+            live = self._node.live_peers
+            targets = [n for n in state.descriptor.nodes() if n in live] if state is not None else []
+            if targets:
+                waiting += 1
+                self._transfer(replica, targets)
+        return waiting
 
     def _transfer(self, replica: Replica, targets: list[NodeId]) -> None:
         state = replica.state
