@@ -238,6 +238,12 @@ def test_replicas_agree_only_at_one_index(
     assert compare(nodes) is verdict
 
 
+def test_replicas_agree_although_a_node_is_new_and_another_is_gone() -> None:
+    nodes = [{1: (5, "x"), 2: (1, "a")}, {1: (5, "x")}, {}]
+    assert compare(nodes) is None and compare(nodes, complete=False) is True
+    assert compare([{1: (5, "x")}, {1: (5, "y")}, {}], complete=False) is False
+
+
 def test_an_exception_in_a_callback_is_fatal_and_one_of_a_connection_is_not() -> None:
     async def story() -> list[BaseException]:
         loop = asyncio.get_running_loop()
