@@ -163,7 +163,8 @@ class Runner:
             self._stopping = True
             await self._stop(tasks)
         finally:
-            for task in tasks:
+            for client, task in zip(self._clients, tasks, strict=True):
+                client.close()
                 task.cancel()
         if not failure and not self.violations:
             await self._rest(fleet)
@@ -223,7 +224,7 @@ class Runner:
         bad = [op for op in self.history.ops[before:] if op.type in ("fail", "info")]
         if bad:
             self.violations.append(f"the last read failed on a healed cluster: {bad[0].error}")
-        if not await replicas_agree(fleet.running(), AGREE_S):
+        if not await replicas_agree(fleet.running(), AGREE_S, complete=False):
             self.violations.append(f"replicas differ, or did not settle within {AGREE_S:g} s")
 
     def _judge(self) -> None:
