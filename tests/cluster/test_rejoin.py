@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.cluster.leaseworld import LeaseWorld
-from txndb.cluster.options import LogOptions
+from txndb.cluster.options import RaftOptions
 from txndb.ids import RangeId
 
 KEPT_S = 10
@@ -65,7 +65,7 @@ def test_a_peer_whose_snapshot_or_its_answer_is_lost_is_served_again_at_once(
 ) -> None:
     """Raft sends a peer nothing else while a snapshot is under way: that it is lost must be said."""
     leader, away = leader_of_range_1(world), follower(world)
-    monkeypatch.setattr(world.node(leader).store, "_log_options", LogOptions(keep_entries=0))
+    monkeypatch.setattr(world.node(leader).store, "_raft_options", RaftOptions(keep_entries=0))
     world.isolate(away)
     writer = world.connect(leader)
     for k in range(300):

@@ -7,8 +7,11 @@ import msgspec
 from txndb.limits import (
     APPEND_BYTES_MAX,
     CATALOG_LEASE_US,
+    ELECTION_MAX_US,
+    ELECTION_MIN_US,
     GC_EVERY_US,
     GC_TTL_US,
+    HEARTBEAT_US,
     LOG_COMPACT_EVERY_US,
     LOG_KEEP_ENTRIES,
     LOG_SEGMENT_BYTES,
@@ -18,15 +21,19 @@ from txndb.limits import (
 )
 
 
-class LogOptions(msgspec.Struct, frozen=True):
-    """Sizes and times of the Raft logs, small in the simulator: what happens rarely in a long life is then met in a
-    short one. Each is described with its default in `txndb.limits`."""
+class RaftOptions(msgspec.Struct, frozen=True):
+    """Sizes and times of Raft and its log, small in the simulator: what happens rarely in a long life is then met in a
+    short one. Each is described with its default in `txndb.limits`. The election times and the heartbeat must be the
+    same on every node of a cluster (rule L3)."""
 
     compact_every_us: int = LOG_COMPACT_EVERY_US
     truncate_entries_min: int = LOG_TRUNCATE_ENTRIES_MIN
     keep_entries: int = LOG_KEEP_ENTRIES
     segment_bytes: int = LOG_SEGMENT_BYTES
     append_bytes_max: int = APPEND_BYTES_MAX
+    heartbeat_us: int = HEARTBEAT_US
+    election_min_us: int = ELECTION_MIN_US
+    election_max_us: int = ELECTION_MAX_US
 
 
 class NodeOptions(msgspec.Struct, frozen=True):
@@ -39,7 +46,7 @@ class NodeOptions(msgspec.Struct, frozen=True):
     gc_ttl_us: int = GC_TTL_US
     outcome_ttl_us: int = OUTCOME_TTL_US
     catalog_lease_us: int = CATALOG_LEASE_US
-    log: LogOptions = LogOptions()
+    log: RaftOptions = RaftOptions()
     limits: NodeLimits = NodeLimits()
     settings: dict[str, str] = {}
     """What session parameters are here where the client does not say."""

@@ -22,7 +22,7 @@ from typing import Any, Protocol, cast
 from txndb.clock import Clock
 from txndb.cluster.body import Body
 from txndb.cluster.messages import RaftEnvelope
-from txndb.cluster.options import LogOptions
+from txndb.cluster.options import RaftOptions
 from txndb.errors import CorruptionError, InternalError, TxndbError
 from txndb.ids import NodeId, RangeId, ReplicaId
 from txndb.raft.core import Raft
@@ -119,7 +119,7 @@ class Store:
         node: NodeId,
         compile_program: Callable[[bytes], Callable[[bytes], bool]],
         canaries: frozenset[str] = frozenset(),
-        log_options: LogOptions = LogOptions(),
+        raft_options: RaftOptions = RaftOptions(),
     ) -> None:
         self.body = body
         self.engine = engine
@@ -131,7 +131,7 @@ class Store:
         self._host = host
         self._compile = compile_program
         self._canaries = canaries
-        self._log_options = log_options
+        self._raft_options = raft_options
         self._loop = asyncio.get_running_loop()
         self._marked: list[Slot] = []
         self._to_persist: list[tuple[Slot, Ready]] = []
@@ -180,7 +180,10 @@ class Store:
         raft = Raft(
             Options(
                 replica_id,
-                append_bytes_max=self._log_options.append_bytes_max,
+                heartbeat_us=self._raft_options.heartbeat_us,
+                election_min_us=self._raft_options.election_min_us,
+                election_max_us=self._raft_options.election_max_us,
+                append_bytes_max=self._raft_options.append_bytes_max,
                 canaries=self._canaries & RAFT_CANARIES,
             ),
             cast(LogView, log),  # the log's entries are field-identical to Raft's
@@ -536,8 +539,8 @@ class Store:
         index = state.applied_index
         if replica.raft.role is Role.LEADER:
             for peer in replica.raft.status().peers:
-                index = min(index, max(peer.match, state.applied_index - self._log_options.keep_entries))
-        if index - slot.log.first_index() < self._log_options.truncate_entries_min:
+                index = min(index, max(peer.match, state.applied_index - self._raft_options.keep_entries))
+        if index - slot.log.first_index() < self._raft_options.truncate_entries_min:
             return None
         return index, slot.log.term(index)
 

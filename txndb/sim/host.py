@@ -23,7 +23,7 @@ import msgspec
 
 from txndb.clock import TimeSource
 from txndb.cluster.body import IoExecutor, Rand, Transport
-from txndb.cluster.options import LogOptions
+from txndb.cluster.options import RaftOptions
 from txndb.errors import TxndbError
 from txndb.sim.clocks import ClockOptions, SimClock
 from txndb.sim.disk import PowerLostError, SimDisk
@@ -115,7 +115,7 @@ class Machinery(msgspec.Struct, frozen=True):
     open_brain: Callable[[SimBody], Awaitable[Brain]]
     new_disk: Callable[[Random], SimDisk]
     new_engine: Callable[[], Engine]
-    log: LogOptions = LogOptions()
+    raft: RaftOptions = RaftOptions()
 
 
 class SimRand:

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from txndb.cluster.options import LogOptions
+from txndb.cluster.options import RaftOptions
 from txndb.limits import CATALOG_LEASE_US
 from txndb.sim.clients import ClientOptions
 from txndb.sim.clocks import ClockOptions
@@ -69,6 +69,8 @@ LATER_FAULTS: Final[dict[str, tuple[str, ...]]] = {
     "clock": ("clock_unsure",),
 }
 """Drawn from a stream of their own."""
+QUICK_ELECTIONS: Final = {"heartbeat_us": 40_000, "election_min_us": 150_000, "election_max_us": 300_000}
+"""With them a new leader begins before the clocks' bounds have passed (rule L1), and many do in one run."""
 RAFT_FAULTS: Final[dict[str, tuple[str, ...]]] = {
     "crash": ("power_torn", "voters_restart"),
     "net": ("short_reigns",),
@@ -109,7 +111,7 @@ class WorldOptions(msgspec.Struct, frozen=True):
     database_kinds: tuple[str, ...] = ()
     database_every_us: int = 1_000_000
     catalog_lease_us: int = CATALOG_LEASE_US
-    log: LogOptions = LogOptions()
+    raft: RaftOptions = RaftOptions()
     client: ClientOptions = ClientOptions()
     validate_every_event: bool = False
     schedule: tuple[Fault, ...] | None = None
@@ -173,7 +175,7 @@ def draw_options(
         database_kinds=database_kinds,
         database_every_us=later.choice((200_000, 600_000, 2_000_000)),
         catalog_lease_us=later.choice((2_000_000, 5_000_000, CATALOG_LEASE_US)),
-        log=_draw_log(derive(seed, "options/log")),
+        raft=_draw_raft(derive(seed, "options/log")),
         client=_draw_client(derive(seed, "options/client"), faulty=CLIENT in allowed),
         validate_every_event=small and derive(seed, "options/validate").random() < 0.3,
     )
@@ -239,16 +241,17 @@ def _draw_io(rng: Random, *, faulty: bool) -> IoOptions:
     return IoOptions(latency_mean_us=rng.choice((100, 500, 3_000)), slow=rng.choice((0.0, 0.002, 0.02)))
 
 
-def _draw_log(rng: Random) -> LogOptions:
-    """Small numbers bring truncated logs, snapshots for stragglers, sealed segments and appends of one entry into a run
-    of ten seconds; with the usual ones runs are as they are in the field."""
-    usual = LogOptions()
-    return LogOptions(
+def _draw_raft(rng: Random) -> RaftOptions:
+    """Small numbers bring truncated logs, snapshots for stragglers, sealed segments, appends of one entry and many
+    elections into a run of ten seconds; with the usual ones runs are as they are in the field."""
+    usual = RaftOptions()
+    return RaftOptions(
         compact_every_us=rng.choice((300_000, 1_000_000, usual.compact_every_us)),
         truncate_entries_min=rng.choice((4, 32, usual.truncate_entries_min)),
         keep_entries=rng.choice((20, 200, usual.keep_entries)),
         segment_bytes=rng.choice((16_384, 262_144, usual.segment_bytes)),
         append_bytes_max=rng.choice((1, 2_000, usual.append_bytes_max, usual.append_bytes_max)),
+        **rng.choice((QUICK_ELECTIONS, {})),
     )
 
 

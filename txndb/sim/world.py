@@ -107,7 +107,7 @@ class World:
             engine_flush_bytes=options.engine_flush_bytes,
             canaries=options.canaries,
             catalog_lease_us=options.catalog_lease_us,
-            log=options.log,
+            raft=options.raft,
             machines=options.nodes,
             open_brain=parts.open_brain,
             new_disk=parts.new_disk,

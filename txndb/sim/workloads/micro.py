@@ -3,7 +3,8 @@
 A transaction's value is a list of `[f, key, value]`, with f "r" or a write ("w", "append"), as Elle and Jepsen
 have it; a read's value is None when it is invoked and what was seen when it is ok. How it runs is drawn: alone as
 one statement, in a read-only block, in a read-write block, some reads FOR UPDATE, some writes tried first under a
-savepoint and undone. What was undone is remembered, and nobody may ever see it.
+savepoint and undone, the reads that it begins with under a savepoint that is left before the first write (they count
+all the same: rule K7). What was undone is remembered, and nobody may ever see it.
 """
 
 from __future__ import annotations
@@ -84,11 +85,17 @@ class Performer:
         rng, writes = client.rng, begin == "BEGIN"
         lock_p, undo_p = (rng.choice((0.0, 0.3)), rng.choice((0.0, 0.0, 0.3))) if writes else (0.0, 0.0)
         locks = [rng.random() < lock_p for _ in micros]
+        first_write = next((i for i, micro in enumerate(micros) if micro[0] != "r"), len(micros))
+        glances = first_write if writes and rng.random() < 0.3 else 0
         undos = [micro[0] != "r" and rng.random() < undo_p for micro in micros]
 
         async def body() -> list[Micro]:
             done = []
-            for micro, lock, undo in zip(micros, locks, undos, strict=True):
+            if glances:
+                await client.statement("SAVEPOINT glance")
+            for place, (micro, lock, undo) in enumerate(zip(micros, locks, undos, strict=True)):
+                if glances and place == glances:
+                    await client.statement("ROLLBACK TO SAVEPOINT glance")
                 if undo:
                     await self._undo(client, micro)
                 done.append(await self.micro(client.statement, micro, lock=lock))
