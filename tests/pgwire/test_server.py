@@ -160,6 +160,38 @@ def test_rows_of_other_columns_than_described_are_0a000(raw: Raw) -> None:
     assert [m.values for m in got if isinstance(m, DataRow)] == [[b"1"]]
 
 
+UNSENDABLE = "SELECT x'00' UNION ALL SELECT 5"
+"""Its column is bytea by its first row."""
+
+
+def test_a_value_that_cannot_be_sent_is_an_error_of_its_statement(server: Serving, raw: Raw) -> None:
+    raw.send(frontend.query(UNSENDABLE))
+    got = raw.until_ready()
+    assert (codes(got), got[-1]) == (["XX000"], ReadyForQuery("I"))
+    raw.send(extended(UNSENDABLE), frontend.SYNC, extended("SELECT 3"), frontend.SYNC)
+    got = raw.until_ready(2)
+    assert codes(got) == ["XX000"]
+    assert [m.values for m in got if isinstance(m, DataRow)] == [[b"3"]]
+    raw.send(frontend.query("BEGIN"), frontend.query(UNSENDABLE))
+    got = raw.until_ready(2)
+    assert (codes(got), got[-1]) == (["XX000"], ReadyForQuery("E"))
+
+
+@pytest.mark.parametrize(("fault", "code"), [(MemoryError, "53200"), (RecursionError, "54000")])
+def test_a_query_too_large_to_run_is_answered_and_fails_its_block(
+    server: Serving, raw: Raw, fault: type[Exception], code: str
+) -> None:
+    def too_large(word: str, sql: str, params: Any) -> Any:
+        raise fault
+
+    raw.send(frontend.query("BEGIN"))
+    raw.until_ready()
+    server.sessions[0]._run = too_large  # type: ignore[method-assign]
+    raw.send(frontend.query("SELECT 1"))
+    got = raw.until_ready()
+    assert (codes(got), got[-1]) == ([code], ReadyForQuery("E"))
+
+
 def test_a_long_batch_is_answered_before_its_sync(raw: Raw) -> None:
     """The answers of a batch without Sync are bounded: they leave in pieces."""
     one = frontend.bind("", "", []) + frontend.execute("")

@@ -432,14 +432,22 @@ class PgConnection(PgStream):
             if answered >= 0:
                 self._out.append(backend.EMPTY_QUERY)
         except TxndbError as error:
-            self._say(error)
+            self._simple_error(error)
         except RecursionError:
-            self._out.append(error_response(LimitError("statement is nested too deeply")))
+            self._simple_error(LimitError("statement is nested too deeply"))
+        except MemoryError:
+            self._simple_error(sql_error("53200", "out of memory"))
         finally:
             close = getattr(results, "aclose", None)
             if close is not None:
                 await close()
         self._ready()
+
+    def _simple_error(self, error: TxndbError) -> None:
+        """An error of a Query; it may be one of the answer, which the session knows nothing of."""
+        assert self._session is not None
+        self._session.fail(error)
+        self._say(error)
 
     # results
 

@@ -8,28 +8,46 @@ Invariants:
 1. Both caches are bounded by CACHE_ENTRIES_MAX; when full they start over, which costs a rebuild and nothing else.
 2. A shape is used only for columns equal to those it was made for, the same formats and the same time zone. What is
    bound to one session is never kept.
+3. A value that its type cannot send is an error of its statement (XX000), not the end of its connection.
 """
 
 from __future__ import annotations
 
+import logging
+import struct
 from collections.abc import Sequence
 from typing import Any, Final
 
-from txndb.errors import ProtocolError
+from txndb.errors import InternalError, ProtocolError
 from txndb.pgwire import backend
 from txndb.server.pg_contract import Decoder, TypeIO, WireColumn, WireSession
 
 CACHE_ENTRIES_MAX: Final = 1024
+_UNSENDABLE: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, struct.error)
+"""What encoders raise for a value that is none of their type's."""
+
+log = logging.getLogger(__name__)
 
 
 class Shape:
     """How rows of certain columns travel."""
 
-    __slots__ = ("description", "encode")
+    __slots__ = ("_encode", "description")
 
     def __init__(self, description: bytes, encode: backend.RowsEncoder) -> None:
         self.description = description
-        self.encode = encode
+        self._encode = encode
+
+    def encode(self, rows: Sequence[Sequence[Any]]) -> bytes:
+        """The DataRow messages of some rows. Raises `InternalError` for a value that is not of its column's type."""
+        try:
+            return self._encode(rows)
+        except _UNSENDABLE as error:
+            log.exception("a result cannot be sent")
+            raise InternalError(
+                "a value of the result cannot be sent as its column's type",
+                detail=f"{type(error).__name__}: {error}",
+            ) from error
 
 
 class _Entry:
