@@ -62,6 +62,7 @@ class Leaseholders:
         self.ranges = {r.range_id: r for r in ranges}
         self.scripted: list[tuple[type, int, Answer]] = []
         self.log: list[str] = []
+        self.asked = 0
         self.requests: list[tuple[int, api.Request]] = []
         self.time: HandClock
 
@@ -76,7 +77,8 @@ class Leaseholders:
         self.ranges[RangeId(right_id)] = descriptor(right_id, cut, left.end, generation)
 
     def ask_descriptors(self) -> None:
-        """Nobody else is there to ask."""
+        """Nobody else is there to ask; it is counted."""
+        self.asked += 1
 
     def call_local(
         self, range_id: RangeId, request: api.Request, waiter: asyncio.Future[api.Response]

@@ -106,3 +106,16 @@ def test_and_not_for_ever() -> None:
             await gateway.sender.route(b"p", gateway.sender.deadline_us(0))
 
     run(story, INDEX)
+
+
+def test_many_that_wait_for_one_range_do_not_ask_the_members_each() -> None:
+    async def story(gateway: FakeGateway) -> None:
+        nobody = api.NotLeaseholder(RangeId(2), ReplicaId(0))
+        gateway.holders.script(api.Get, 2, *[nobody] * 20_000)
+        waiting = [asyncio.ensure_future(gateway.begin().get([b"p"])) for _ in range(200)]
+        await asyncio.sleep(10)
+        assert 9 <= gateway.holders.asked <= 11
+        gateway.holders.scripted.clear()
+        await asyncio.gather(*waiting)
+
+    run(story)

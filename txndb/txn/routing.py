@@ -40,6 +40,8 @@ RETRY_MIN_US = 5_000
 RETRY_MAX_US = 200_000
 ASK_AFTER_MISSES = 8
 """After so many tries in a row without an answer, the other members are asked where ranges are."""
+ASK_EVERY_S = 1.0
+"""And not again before: each answers with all it holds, while everybody's requests wait for the same range."""
 
 
 class Route:
@@ -162,6 +164,8 @@ class Sender:
         self.cache = cache
         self.clock = clock
         self._loop = asyncio.get_running_loop()
+        self._asked_s = -ASK_EVERY_S
+        """When the members were last asked where ranges are, by the loop's clock."""
 
     def deadline_us(self, timeout_us: int = STATEMENT_TIMEOUT_US) -> int:
         """The instant by which something that begins now must be over."""
@@ -252,8 +256,10 @@ class Sender:
         route.misses += 1
         if rotate:
             route.rotate()
-        if route.misses % ASK_AFTER_MISSES == 0:
+        now_s = self._loop.time()
+        if route.misses >= ASK_AFTER_MISSES and now_s - self._asked_s >= ASK_EVERY_S:
             # The replicas known here may all be gone since: of range 1 no index tells.
+            self._asked_s = now_s
             self.client.ask_descriptors()
         delay_us = min(RETRY_MIN_US << min(route.misses, 10), RETRY_MAX_US)
         if self.clock.source.monotonic_us() + delay_us > deadline_us:
