@@ -12,6 +12,7 @@ from txndb.sim.history import History
 from txndb.sim.options import SQL_WORKLOADS, WORKLOADS
 from txndb.sim.run import NODE_PARTS, Request, load_parts, run_seed
 from txndb.sim.workloads import MAKERS
+from txndb.sim.workloads.append import Append
 from txndb.sim.world import World
 
 DONE: dict[str, set[str]] = {
@@ -60,8 +61,10 @@ def test_without_faults_everything_is_done_and_right(workload: str) -> None:
         ("g2", "phantom"),
         ("monotonic", "K2"),
         ("multi-register", "S1"),
+        ("mutex", "C3"),
         ("rw", "K2"),
         ("set-full", "S1"),
+        ("unique-ids", "C3"),
     ],
 )
 def test_a_rule_that_is_switched_off_is_found(workload: str, canary: str) -> None:
@@ -193,12 +196,12 @@ def test_reads_of_the_past_are_old_but_of_one_moment() -> None:
     both = [["append", 0, 1], ["append", 1, 2]]
     last = _one(2, "txn", [["r", 0, None], ["r", 1, None]], [["r", 0, [1]], ["r", 1, [2]]])
     for past, wrong in ((seen, False), (torn, True)):
-        workload = next(made for seed in range(50) if (made := MAKERS["append"](Random(seed))).past)  # type: ignore[attr-defined]
+        workload = next(made for seed in range(50) if (made := Append(Random(seed))).past)
         assert bool(workload.check(_history(*_one(0, "txn", both, both), *past, *last))) == wrong
 
 
 def test_what_was_rolled_back_to_a_savepoint_may_not_be_seen() -> None:
-    workload = MAKERS["append"](Random(1))
-    workload.performer._undone.add(-1)  # type: ignore[attr-defined]
+    workload = Append(Random(1))
+    workload.performer._undone.add(-1)
     found = workload.check(_history(*_one(0, "txn", [["r", 0, None]], [["r", 0, [-1]]])))
     assert any("rolled back" in text for text in found)

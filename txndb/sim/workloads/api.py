@@ -25,13 +25,15 @@ Rules that a client keeps (pinned by `tests/sim/test_clients.py`):
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from random import Random
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from txndb.sim.history import History
 
 T = TypeVar("T")
+_BEAT_S: Final = 0.1
 
 
 class ConnectionLostError(Exception):
@@ -103,6 +105,14 @@ async def wander(client: SqlClient, share: float) -> None:
     """With a probability leave the gateway."""
     if client.rng.random() < share:
         await client.leave()
+
+
+async def meet(client: SqlClient, share: float) -> None:
+    """With a probability wait for the next tenth of a second of the loop's clock, so that several clients begin at one
+    moment: much goes wrong only for as long as a commit takes."""
+    if client.rng.random() < share:
+        now_s = asyncio.get_running_loop().time()
+        await asyncio.sleep(_BEAT_S - now_s % _BEAT_S)
 
 
 class Workload(Protocol):

@@ -17,7 +17,7 @@ from txndb.sim.checkers.elle import levels
 from txndb.sim.checkers.elle.judge import check_append
 from txndb.sim.checkers.verdict import Verdict
 from txndb.sim.history import History, Op
-from txndb.sim.workloads.api import SqlClient, wander
+from txndb.sim.workloads.api import SqlClient, meet, wander
 from txndb.sim.workloads.cells import LISTS, make, split_somewhere
 from txndb.sim.workloads.micro import PAST, Keys, Micro, Performer, present, timeless, told
 from txndb.sim.workloads.verdicts import findings
@@ -47,6 +47,7 @@ class Append:
 
     async def operate(self, client: SqlClient) -> None:
         await wander(client, 0.1)
+        await meet(client, 0.2)
         rng = client.rng
         if rng.random() < self.past:
             await self._read_past(client)

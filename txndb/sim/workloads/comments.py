@@ -15,7 +15,7 @@ from typing import Final
 
 from txndb.sim.checkers import comments
 from txndb.sim.history import History
-from txndb.sim.workloads.api import SqlClient, wander
+from txndb.sim.workloads.api import SqlClient, meet, wander
 from txndb.sim.workloads.micro import told
 from txndb.sim.workloads.sets import by_key
 from txndb.sim.workloads.verdicts import findings
@@ -44,6 +44,7 @@ class Comments:
 
     async def operate(self, client: SqlClient) -> None:
         await wander(client, 0.3)
+        await meet(client, 0.3)
         if not self._written or client.rng.random() < 0.5:
             await self._write(client)
         else:

@@ -14,7 +14,7 @@ from typing import Final
 
 from txndb.sim.checkers import counter
 from txndb.sim.history import History
-from txndb.sim.workloads.api import SqlClient, wander
+from txndb.sim.workloads.api import SqlClient, meet, wander
 from txndb.sim.workloads.micro import told
 from txndb.sim.workloads.sets import by_key, final_reads
 from txndb.sim.workloads.verdicts import findings
@@ -43,6 +43,7 @@ class Counter:
 
     async def operate(self, client: SqlClient) -> None:
         await wander(client, 0.2)
+        await meet(client, 0.3)
         key = client.rng.randrange(_COUNTERS)
         if client.rng.random() < 0.35:
             await self._read(client, key)

@@ -16,7 +16,7 @@ from typing import Final
 
 from txndb.sim.checkers import g2
 from txndb.sim.history import History
-from txndb.sim.workloads.api import RefusedError, SqlClient
+from txndb.sim.workloads.api import RefusedError, SqlClient, meet
 from txndb.sim.workloads.micro import told
 from txndb.sim.workloads.verdicts import findings
 
@@ -50,6 +50,7 @@ class G2:
 
     async def operate(self, client: SqlClient) -> None:
         """Takes an unused half of a key in use, so that the two halves run at about the same time."""
+        await meet(client, 0.5)
         if len(self._halves) < 2 * self.live:
             self._halves += [(self._keys, 0), (self._keys, 1)]
             self._keys += 1

@@ -1,9 +1,9 @@
 """Long-fork: keys are written once each, and readers of a group of keys must agree in which order that happened.
 
-Parallel snapshot isolation allows two readers to see two writes in opposite orders; a serializable database never does.
-Each key of a group lies in another table, so in other ranges under other leaseholders: what it hunts is a snapshot that
-is not of one moment – a read timestamp not honoured at one of the ranges, a commit that shows at one before the other
-(T3, S1, M3).
+Parallel snapshot isolation allows two readers to see two writes in opposite orders; a serializable database never
+does. The keys of a group lie in several tables, so in other ranges under other leaseholders: what it hunts is a
+snapshot that is not of one moment – a read timestamp not honoured at one of the ranges, a commit that shows at one
+before the other (T3, S1, M3).
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from typing import Final
 
 from txndb.sim.checkers import longfork
 from txndb.sim.history import History
-from txndb.sim.workloads.api import SqlClient, wander
+from txndb.sim.workloads.api import SqlClient, meet, wander
 from txndb.sim.workloads.cells import REGISTERS, make, split_somewhere
 from txndb.sim.workloads.micro import PAST, Micro, Performer, told
 from txndb.sim.workloads.verdicts import findings
 
 _FINAL_GROUPS_MAX: Final = 150
+_TABLES: Final = 3
 _RECENT: Final = 2
 """Groups that readers look at: those written last."""
 _BURST_MAX: Final = 4
@@ -26,15 +27,15 @@ _BURST_MAX: Final = 4
 
 
 class LongFork:
-    """The workload; group g has the keys n·g … n·g + n - 1, one in each table."""
+    """The workload; group g has the keys n·g … n·g + n - 1, dealt to the tables in turn."""
 
     model = "long-fork"
 
     def __init__(self, rng: Random) -> None:
-        self.size = rng.choice((2, 3, 4))
+        self.size = rng.choice((3, 6, 12))
         self.splits = rng.randrange(4)
         self.past = rng.choice((0.0, 0.1))
-        self.performer = Performer([rng.choice(REGISTERS)(f"fork{i}") for i in range(self.size)])
+        self.performer = Performer([rng.choice(REGISTERS)(f"fork{i}") for i in range(_TABLES)])
         self._unwritten: list[int] = []
         self._groups = 0
 
@@ -44,6 +45,7 @@ class LongFork:
 
     async def operate(self, client: SqlClient) -> None:
         await wander(client, 0.2)
+        await meet(client, 0.7)
         rng = client.rng
         if rng.random() < 0.4 or not self._groups:
             await self._write(client)

@@ -16,7 +16,7 @@ from typing import Final
 
 from txndb.sim.checkers import monotonic
 from txndb.sim.history import History
-from txndb.sim.workloads.api import SqlClient, wander
+from txndb.sim.workloads.api import SqlClient, meet, wander
 from txndb.sim.workloads.micro import told
 from txndb.sim.workloads.sets import by_key
 from txndb.sim.workloads.verdicts import findings
@@ -51,6 +51,7 @@ class Monotonic:
 
     async def operate(self, client: SqlClient) -> None:
         await wander(client, 0.2)
+        await meet(client, 0.3)
         key = self._key(client.rng)
         if client.rng.random() < 0.3:
             await self._read(client, key)

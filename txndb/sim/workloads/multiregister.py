@@ -16,7 +16,7 @@ from typing import Final
 from txndb.sim.checkers import multiregister
 from txndb.sim.checkers.elle.judge import check_rw
 from txndb.sim.history import History
-from txndb.sim.workloads.api import SqlClient, wander
+from txndb.sim.workloads.api import SqlClient, meet, wander
 from txndb.sim.workloads.cells import REGISTERS, make, split_somewhere
 from txndb.sim.workloads.micro import Micro, Performer, told
 from txndb.sim.workloads.verdicts import findings
@@ -45,6 +45,7 @@ class MultiRegister:
 
     async def operate(self, client: SqlClient) -> None:
         await wander(client, 0.2)
+        await meet(client, 0.3)
         rng = client.rng
         self._invoked += 1
         generation = self._invoked // (_GROUPS_LIVE * _TRANSACTIONS_PER_GROUP)

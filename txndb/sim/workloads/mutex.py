@@ -16,7 +16,7 @@ from typing import Final
 
 from txndb.sim.checkers import mutex
 from txndb.sim.history import History
-from txndb.sim.workloads.api import RefusedError, SqlClient, wander
+from txndb.sim.workloads.api import RefusedError, SqlClient, meet, wander
 from txndb.sim.workloads.micro import told
 from txndb.sim.workloads.sets import by_key
 from txndb.sim.workloads.verdicts import findings
@@ -52,6 +52,7 @@ class Mutex:
 
     async def operate(self, client: SqlClient) -> None:
         await wander(client, 0.2)
+        await meet(client, 0.6)
         held = self._held.pop(client, None)
         if held is not None:
             await self._release(client, *held)

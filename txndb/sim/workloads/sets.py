@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from txndb.sim.checkers import sets
 from txndb.sim.history import History, Op
-from txndb.sim.workloads.api import SqlClient, wander
+from txndb.sim.workloads.api import SqlClient, meet, wander
 from txndb.sim.workloads.micro import told
 from txndb.sim.workloads.verdicts import findings
 
@@ -52,6 +52,7 @@ class SetWorkload:
 
     async def operate(self, client: SqlClient) -> None:
         await wander(client, 0.2)
+        await meet(client, 0.2)
         if self._added and client.rng.random() < self.reads:
             await self._read(client, (self._added - 1) // _ADDS_PER_KEY, client.rng.randrange(3))
         else:
@@ -86,8 +87,14 @@ class SetWorkload:
             await client.statement("ROLLBACK TO SAVEPOINT before")
             await client.statement(insert, row)
 
+        other, place = rng.randrange(element + 1), rng.randrange(_PLACES)
+
         async def counted() -> None:
+            """Counts, and moves another element: its row gets another primary key, perhaps in another range."""
             await client.statement(f"SELECT count(*) FROM set{element % _TABLES} WHERE s = $1", (key,))
+            await client.statement(
+                f"UPDATE set{element % _TABLES} SET place = $2 WHERE e = $1", (other, place)
+            )
             await client.statement(insert, row)
 
         async def perform() -> int:

@@ -12,7 +12,7 @@ from typing import Final
 
 from txndb.sim.checkers import uniqueids
 from txndb.sim.history import History
-from txndb.sim.workloads.api import SqlClient
+from txndb.sim.workloads.api import SqlClient, meet
 from txndb.sim.workloads.micro import told
 from txndb.sim.workloads.sets import by_key
 from txndb.sim.workloads.verdicts import findings
@@ -41,6 +41,7 @@ class UniqueIds:
                 await client.single(f"ALTER TABLE ids{i} SPLIT AT VALUES ({30 * _ROWS * part + 10})")
 
     async def operate(self, client: SqlClient) -> None:
+        await meet(client, 0.6)
         rng = client.rng
         table, style = rng.randrange(_TABLES), rng.random()
         self._notes += 1
