@@ -1,12 +1,17 @@
-"""The table of canaries: complete, and judged honestly."""
+"""The table of canaries: complete, judged honestly; and those that sing soonest, caught in a few fixed seeds."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import click
+import pytest
+from click.testing import CliRunner
+
 import txndb
-from txndb.sim.canaries import CANARIES, Canary, catcher, judge, line_of
+from txndb.sim.canaries import CANARIES, Canary, Look, catcher, hunt, judge, line_of, main
+from txndb.sim.cli import command
 from txndb.sim.run import Request
 from txndb.sim.world import Report
 
@@ -20,22 +25,43 @@ def test_the_table_names_every_switch_in_the_code_and_no_other() -> None:
     assert len(CANARIES) == len({canary.rule for canary in CANARIES})
 
 
-def _report(seed: int, violation: str) -> Report:
-    return Report(seed, not violation, violation, 0, 0.0, 0.0, {}, {}, {}, "")
+@pytest.mark.parametrize(
+    ("program", "option"), [(command, "--canary"), (main, "--rule")], ids=["txndb sim", "the hunt"]
+)
+def test_a_rule_that_is_none_is_refused_with_those_there_are(program: click.Command, option: str) -> None:
+    done = CliRunner().invoke(program, [option, "nope"])
+    assert done.exit_code == 2
+    assert "no rule is called nope; there are T1, T2, " in done.stderr
 
 
 def test_seeds_are_counted_from_catch_to_catch() -> None:
-    texts = ["", "", "total is 99", "", "n1 stopped itself: CorruptionError: ahead"]
-    request = Request(workload="bank", canaries=("K1",))
-    reports = (_report(seed, text) for seed, text in enumerate(texts))
-    finding = judge(Canary("K1", "broken"), request, reports)
+    by = ["", "", "checker of bank", "", "a node stopped: CorruptionError"]
+    finding = judge(Canary("K1", "broken"), [Look(seed, text) for seed, text in enumerate(by)])
     assert finding.distances == [3, 2] and finding.seeds == 5 and finding.median == 2.5
     assert finding.caught_by == {"checker of bank": 1, "a node stopped: CorruptionError": 1}
     assert line_of(finding) == "| K1 | broken | checker of bank, a node stopped: CorruptionError | 2.5 |"
 
 
 def test_a_canary_that_is_not_caught_says_so() -> None:
-    request = Request(workload="bank", canaries=("K1",))
-    finding = judge(Canary("K1", "broken"), request, iter([_report(1, "")]))
+    finding = judge(Canary("K1", "broken"), [Look(1)])
     assert finding.median is None and "not caught" in line_of(finding)
-    assert catcher(request, _report(1, "replicas of range 3 differ")) == "replica comparison"
+
+
+@pytest.mark.parametrize(
+    ("violation", "by"),
+    [
+        ("[rest, 9.0 s] not within 60 s: replicas of range 3 differ", "replica comparison"),
+        ("[rest, 9.0 s] not within 60 s: n1 still holds [...]", "progress"),
+        ("[safety, 2.0 s] election safety: n1 and n3 led range 4 in term 8", "Raft's election safety"),
+        ("[safety, 2.0 s] n1 stopped itself: CorruptionError: ahead", "a node stopped: CorruptionError"),
+        ("[verdict, 9.0 s] total is 99", "checker of bank"),
+    ],
+)
+def test_who_noticed_is_told_by_the_words(violation: str, by: str) -> None:
+    report = Report(1, False, violation, 0, 0.0, 0.0, {}, {}, {}, "")
+    assert catcher(Request(workload="bank"), report) == by
+
+
+def test_seeds_that_drew_nothing_of_the_rule_are_counted_and_not_run() -> None:
+    canary = Canary("D3", "broken", workloads=("no such workload",))
+    assert [look.by for look in hunt(canary, Request(), range(1, 500), 1)] == [""] * 499

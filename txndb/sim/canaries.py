@@ -4,47 +4,78 @@ A checker that never fails proves nothing, and neither does a fault that never h
 something (in a model, or in this code); the soak's own draw of workloads and faults must notice its absence within
 `SEEDS_MAX` seeds. A canary that is not caught is a bug in the checkers, the workloads or the faults.
 
+Seeds are those of the soak, one after another. One that drew nothing of what a rule is about (no DDL, no clock beyond
+its bound, no power loss) is counted like any other, as a seed that noticed nothing, and need not be run.
+
 Invariant: `CANARIES` names every switch there is in the code, and no other (a test compares).
 """
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import click
 import msgspec
 
-from txndb.sim.run import Request, commit, run_seed, run_seeds
+from txndb.sim.options import WorldOptions
+from txndb.sim.run import Request, commit, run_seed
 from txndb.sim.world import Report
 
 SEEDS_MAX: Final = 1_000
 
 
+POWER: Final = ("power", "power_in_io", "power_torn", "blackout", "rolling", "restart")
+"""What loses what was not synced."""
+DEPOSED: Final = (
+    *("isolate", "isolate_first", "isolate_busiest", "halves", "one_way", "ring", "bridge", "short_reigns"),
+    *("voters_restart", "pause", "pause_leader"),
+)
+"""What leaves a process behind that still believes to lead."""
+FALLS: Final = (*DEPOSED, *POWER, "kill", "kill_leader", "stall", "long_stall", "lose", "transfer")
+"""What makes leaders change."""
+BEYOND: Final = ("clock_jump",)
+SPLIT: Final = ("split",)
+
+
 class Canary(msgspec.Struct, frozen=True):
-    """A rule that can be switched off. `workload`: the only kind of traffic that exercises it, if there is one."""
+    """A rule that can be switched off. `faults`: one of these has to be drawn, `workloads`: one of these, and with
+    `clocks` clocks that differ, for a seed to be worth running; empty: whatever was drawn."""
 
     rule: str
     broken: str
-    workload: str = ""
+    faults: tuple[str, ...] = ()
+    workloads: tuple[str, ...] = ()
+    clocks: bool = False
+
+    def may_show(self, options: WorldOptions) -> bool:
+        """Whether a run of these options has what the rule is about."""
+        drawn = {*options.fault_kinds, *options.database_kinds}
+        return (
+            (not self.faults or not drawn.isdisjoint(self.faults))
+            and (not self.workloads or options.workload in self.workloads)
+            and (not self.clocks or options.clock.error_bound_us > 0)
+        )
 
 
 CANARIES: Final = tuple(
     Canary(*row)
     for row in (
-        ("T1", "a node whose clock is off by more than E goes on serving"),
-        ("T2", "timestamps above a leaseholder's own latest are used at once"),
-        ("T3", "what is committed is shown before commit wait is over"),
-        ("T4", "the highest applied timestamp is lost with a restart"),
-        ("T5", "a commit timestamp may lie below a version that was read"),
-        ("L1", "a new leader serves at once, with read_ts at zero"),
-        ("L1-locks", "a new leader does not rebuild the locks of prepared transactions"),
-        ("L2", "the lease is not checked before an answer is fixed"),
-        ("L4", "locks handed over are believed in a later term too"),
-        ("C1", "a command of another term or generation is applied"),
+        ("T1", "a node whose clock is off by more than E goes on serving", ("clock_unsure",)),
+        ("T2", "timestamps above a leaseholder's own latest are used at once", FALLS, (), True),
+        ("T3", "what is committed is shown before commit wait is over", (), (), True),
+        ("T4", "the highest applied timestamp is lost with a restart", BEYOND),
+        ("T5", "a commit timestamp may lie below a version that was read", BEYOND),
+        ("L1", "a new leader serves at once, with read_ts at zero", FALLS, (), True),
+        ("L1-locks", "a new leader does not rebuild the locks of prepared transactions", FALLS),
+        ("L2", "the lease is not checked before an answer is fixed", DEPOSED),
+        ("L4", "locks handed over are believed in a later term too", ("transfer", "restart")),
+        ("C1", "a command of another term or generation is applied", FALLS),
         ("C2", "the recorded outcome is not looked up first"),
         ("C3", "a proposed transaction may still be wounded"),
         ("K1", "a lost token is answered with a new entry"),
@@ -53,30 +84,47 @@ CANARIES: Final = tuple(
         ("K6", "a statement of a block is retried in a new attempt"),
         ("K7", "a rollback to a savepoint forgets the spans read and the wound"),
         ("M3", "prepare does not fix its bound above what was read"),
-        ("M4", "read participants are not validated at the final timestamp"),
+        ("M4", "read participants are not validated at the final timestamp", FALLS),
         ("S1", "a snapshot neither raises read_ts nor waits for committing writers"),
-        ("R1", "commits go on while a split is being proposed"),
-        ("R3", "a token need not cover the spans of a commit"),
-        ("R4", "a half without a write stays prepared after a split"),
-        ("D1", "catalogue leases do not bound commit timestamps", "ddl"),
-        ("D2", "DDL does not wait for the users of the old catalogue", "ddl"),
-        ("D2-version", "DDL commits on top of a version it did not see", "ddl"),
-        ("D3", "a running user's lease grows although the version changed", "ddl"),
-        ("D4", "DDL's timestamp does not exceed used_ts and unreturned expiries", "ddl"),
-        ("D5", "a lease that was asked back while it was being taken is used", "ddl"),
-        ("D6", "an acquisition has an age of its own", "ddl"),
-        ("D7", "CREATE INDEX reads the rows without locking them", "ddl"),
+        ("R1", "commits go on while a split is being proposed", SPLIT),
+        ("R3", "a token need not cover the spans of a commit", SPLIT),
+        ("R4", "a half without a write stays prepared after a split", SPLIT),
+        ("D1", "catalogue leases do not bound commit timestamps", (), ("ddl",)),
+        ("D2", "DDL does not wait for the users of the old catalogue", (), ("ddl",)),
+        ("D2-version", "DDL commits on top of a version it did not see", (), ("ddl",)),
+        ("D3", "a running user's lease grows although the version changed", (), ("ddl",)),
+        ("D4", "DDL's timestamp does not exceed used_ts and unreturned expiries", (), ("ddl",)),
+        ("D5", "a lease that was asked back while it was being taken is used", (), ("ddl",)),
+        ("D6", "an acquisition has an age of its own", (), ("ddl",)),
+        ("D7", "CREATE INDEX reads the rows without locking them", (), ("ddl",)),
         ("phantom", "scans lock the rows they find, not the span"),
-        ("P1", "the log reports flushes as synced that are not"),
-        ("P3", "logs are truncated before the engine is durable"),
-        ("P6", "recovery does not sync the tail it found in the page cache"),
-        ("torn-tail", "recovery accepts a torn flush at the end of the log"),
-        ("vote-forgotten", "a restarted voter does not know whom it voted for"),
-        ("ack-before-persist", "appends are acknowledged before they are durable"),
-        ("commit-old-term-by-counting", "entries of old terms are committed by counting replicas"),
-        ("stale-lease", "the leader's lease does not end"),
+        ("P1", "the log reports flushes as synced that are not", POWER),
+        ("P3", "logs are truncated before the engine is durable", POWER),
+        ("P6", "recovery does not sync the tail it found in the page cache", POWER),
+        ("torn-tail", "recovery accepts a torn flush at the end of the log", POWER),
+        (
+            "vote-forgotten",
+            "a restarted voter does not know whom it voted for",
+            ("voters_restart", "short_reigns"),
+        ),
+        ("ack-before-persist", "appends are acknowledged before they are durable", POWER),
+        (
+            "commit-old-term-by-counting",
+            "entries of old terms are committed by counting replicas",
+            ("short_reigns",),
+        ),
+        ("stale-lease", "the leader's lease does not end", DEPOSED),
     )
 )
+
+
+def must_be_known(rules: tuple[str, ...]) -> tuple[str, ...]:
+    """The rules as they are; raises `click.BadParameter` where one is no canary."""
+    known = [canary.rule for canary in CANARIES]
+    unknown = sorted(set(rules).difference(known))
+    if unknown:
+        raise click.BadParameter(f"no rule is called {', '.join(unknown)}; there are {', '.join(known)}")
+    return rules
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -94,19 +142,31 @@ class Finding(msgspec.Struct, frozen=True):
         return statistics.median(self.distances) if self.distances else None
 
 
-def hunt(request: Request, first_seed: int, seeds_max: int, catches: int, jobs: int) -> Iterator[Report]:
-    """Reports of consecutive seeds, until so many of them are violations. A seed that is one with every rule in place
+class Look(msgspec.Struct, frozen=True):
+    """What one seed said. `by`: who noticed the canary; empty if nobody did."""
+
+    seed: int
+    by: str = ""
+    violation: str = ""
+
+
+def hunt(canary: Canary, request: Request, seeds: Iterable[int], catches: int) -> Iterator[Look]:
+    """One look per seed, until so many of them caught the canary. A seed that is a violation with every rule in place
     too says nothing of the canary, and is left out."""
     found = 0
-    sound = msgspec.structs.replace(request, canaries=())
-    for report, _ in run_seeds(request, range(first_seed, first_seed + seeds_max), jobs):
-        if not report.ok:
-            if not run_seed(sound, report.seed)[0].ok:
-                continue
-            found += 1
-        yield report
+    broken = msgspec.structs.replace(request, canaries=(canary.rule,))
+    for seed in seeds:
         if found >= catches:
             return
+        if not canary.may_show(broken.options(seed)):
+            yield Look(seed)
+            continue
+        report, _ = run_seed(broken, seed)
+        if report.ok:
+            yield Look(seed)
+        elif run_seed(request, seed)[0].ok:
+            found += 1
+            yield Look(seed, catcher(broken, report), report.violation)
 
 
 def catcher(request: Request, report: Report) -> str:
@@ -115,6 +175,9 @@ def catcher(request: Request, report: Report) -> str:
     if "stopped itself" in text:
         return "a node stopped: " + text.partition("stopped itself: ")[2].partition(":")[0]
     for sign, name in (
+        ("election safety", "Raft's election safety"),
+        ("state machine safety", "Raft's state machine safety"),
+        ("log matching", "Raft's log matching"),
         ("replicas of range", "replica comparison"),
         ("not within", "progress"),
         ("the last read failed", "progress"),
@@ -128,19 +191,25 @@ def catcher(request: Request, report: Report) -> str:
     return f"checker of {request.options(report.seed).workload}"
 
 
-def judge(canary: Canary, request: Request, reports: Iterator[Report]) -> Finding:
+def judge(canary: Canary, looks: Iterable[Look]) -> Finding:
     """Count seeds between catches."""
     caught: Counter[str] = Counter()
     distances = []
     seeds = since = 0
-    for report in reports:
+    for look in looks:
         seeds += 1
         since += 1
-        if not report.ok:
-            caught[catcher(request, report)] += 1
+        if look.by:
+            caught[look.by] += 1
             distances.append(since)
             since = 0
     return Finding(canary.rule, canary.broken, dict(caught.most_common()), distances, seeds)
+
+
+def within(seeds: Iterable[int], wall_s: float) -> Iterator[int]:
+    """Seeds for so many real seconds."""
+    end = time.monotonic() + wall_s
+    return itertools.takewhile(lambda _: time.monotonic() < end, seeds)
 
 
 def line_of(finding: Finding) -> str:
@@ -151,12 +220,19 @@ def line_of(finding: Finding) -> str:
 
 
 @click.command()
-@click.option("--rule", multiple=True, help="Only these canaries.")
+@click.option(
+    "--rule",
+    multiple=True,
+    callback=lambda context, parameter, rules: must_be_known(rules),
+    help="Only these canaries.",
+)
 @click.option("--first-seed", type=int, default=1, show_default=True)
 @click.option("--seeds-max", type=click.IntRange(1), default=SEEDS_MAX, show_default=True)
 @click.option("--catches", type=click.IntRange(1), default=3, show_default=True, help="Catches per canary.")
 @click.option("--seconds", type=click.FloatRange(min=0.1), default=10.0, show_default=True)
-@click.option("--jobs", type=click.IntRange(1), default=2, show_default=True)
+@click.option(
+    "--wall-seconds", type=click.FloatRange(min=1), default=86_400.0, help="Give a canary up after so long."
+)
 @click.option("--json", "as_json", is_flag=True)
 def main(
     rule: tuple[str, ...],
@@ -164,13 +240,10 @@ def main(
     seeds_max: int,
     catches: int,
     seconds: float,
-    jobs: int,
+    wall_seconds: float,
     as_json: bool,
 ) -> None:
     """Print, for each rule switched off, who noticed and after how many seeds; exit 1 if one was not caught."""
-    unknown = set(rule) - {canary.rule for canary in CANARIES}
-    if unknown:
-        raise click.BadParameter(f"no such canary: {', '.join(sorted(unknown))}")
     missed = 0
     if not as_json:
         click.echo(
@@ -179,8 +252,8 @@ def main(
     for canary in CANARIES:
         if rule and canary.rule not in rule:
             continue
-        request = Request(seconds=seconds, workload=canary.workload, canaries=(canary.rule,))
-        finding = judge(canary, request, hunt(request, first_seed, seeds_max, catches, jobs))
+        seeds = within(range(first_seed, first_seed + seeds_max), wall_seconds)
+        finding = judge(canary, hunt(canary, Request(seconds=seconds), seeds, catches))
         missed += not finding.distances
         click.echo(msgspec.json.encode(finding).decode() if as_json else line_of(finding))
     sys.exit(1 if missed else 0)

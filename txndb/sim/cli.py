@@ -11,6 +11,7 @@ import msgspec
 
 from txndb.errors import ProtocolError
 from txndb.sim import replay as replays
+from txndb.sim.canaries import must_be_known
 from txndb.sim.options import FAULTS, NODES_MAX, NODES_MIN, SQL_WORKLOADS, WORKLOADS, WorldOptions
 from txndb.sim.run import NODE_PARTS, Request, commit, replay_of, run_options, run_seeds, shrunk
 from txndb.sim.world import Report
@@ -51,7 +52,13 @@ def _seeds(context: click.Context, parameter: click.Parameter, value: str | None
 )
 @click.option("--faults", default="all", callback=_faults, help=f"none, all, or some of {','.join(FAULTS)}.")
 @click.option("--seconds", type=click.FloatRange(min=0.1), default=10.0, help="Virtual seconds under faults.")
-@click.option("--canary", multiple=True, metavar="RULE", help="Switch a known bug on; the run should fail.")
+@click.option(
+    "--canary",
+    multiple=True,
+    metavar="RULE",
+    callback=lambda context, parameter, rules: must_be_known(rules),
+    help="Switch a known bug on; the run should fail.",
+)
 @click.option("--jobs", type=click.IntRange(1), default=1, help="Seeds to run at the same time.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per seed.")
 @click.option("--trace", is_flag=True, help="Print the story of the run.")
