@@ -35,7 +35,8 @@ def bury_worlds() -> None:
 class LeaseWorld:
     """The cluster; `run` lets virtual time pass until something is done."""
 
-    def __init__(self, *canaries: str) -> None:
+    def __init__(self, *canaries: str, seed: int = 1) -> None:
+        """A `seed` divisible by three puts each node on a host of its own."""
         bury_worlds()
         self.loop = VirtualLoop()
         _unburied.append(self.loop)
@@ -46,7 +47,7 @@ class LeaseWorld:
             loop=self.loop,
             network=self.network,
             trace=trace,
-            seed=1,
+            seed=seed,
             clock=ClockOptions(),
             io=IoOptions(),
             engine_flush_bytes=1_000_000,

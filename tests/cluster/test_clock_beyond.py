@@ -93,3 +93,40 @@ def test_t1_a_leader_whose_clock_cannot_be_bounded_lets_others_lead() -> None:
         world.at(first, "SELECT k FROM t")
     world.hosts[first - 1].clock.lose_bound(0)
     assert world.at(first, "SELECT k FROM t ORDER BY k") == [(1,), (2,)]
+
+
+@pytest.mark.parametrize("jump_us", [-300_000, 300_000])
+def test_t1_a_clock_that_is_wrong_and_does_not_know_is_found_by_the_others(jump_us: int) -> None:
+    """Each node has a host of its own, so E is ten milliseconds."""
+    world = LeaseWorld(seed=3)
+    world.at(1, "CREATE TABLE t (k int PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+    assert world.node(2).clock.error_bound_us == 10_000
+    world.hosts[1].clock.jump(jump_us)
+    world.wait(4.0)
+    assert [world.node(n).clock.within_bound() for n in (1, 2, 3)] == [True, False, True]
+    with pytest.raises(TxndbError):
+        world.at(2, "SELECT k FROM t")
+    assert world.at(3, "SELECT k FROM t") == [(1,)]
+    world.hosts[1].clock.jump(0)
+    world.wait(2.0)
+    assert world.at(2, "SELECT k FROM t") == [(1,)]
+
+
+def test_t1_a_node_that_reaches_too_few_to_tell_goes_on() -> None:
+    """Of two that disagree either may be wrong."""
+    world = LeaseWorld(seed=3)
+    world.hosts[2].kill()
+    world.hosts[1].clock.jump(300_000)
+    world.wait(4.0)
+    assert world.node(1).clock.within_bound()
+    assert world.node(2).clock.within_bound()
+
+
+def test_t1_clocks_that_keep_their_bound_are_never_outvoted_however_slow_the_network() -> None:
+    world = LeaseWorld(seed=3)
+    world.hosts[0].clock.jump(10_000)
+    world.hosts[1].clock.jump(-10_000)
+    world.network.slow([(a, b) for a in (1, 2, 3) for b in (1, 2, 3) if a != b], 300.0)
+    for _ in range(10):
+        world.wait(1.0)
+        assert all(world.node(n).clock.within_bound() for n in (1, 2, 3))

@@ -47,6 +47,8 @@ class Clock:
         self.source = source
         self.error_bound_us = error_bound_us
         self.latest_bound_us = error_bound_us
+        self.outvoted = False
+        """Most members' clocks contradict this one (`txndb.cluster.clockwatch`)."""
         self._last = Timestamp(0)
 
     def now(self) -> Timestamp:
@@ -78,8 +80,9 @@ class Clock:
         )
 
     def within_bound(self) -> bool:
-        """Whether the node's own error is within E; a node that is not must stop serving (rule T1)."""
-        return self.source.error_us() <= self.error_bound_us
+        """Whether the node's own error is within E, as far as its source and the other members can tell; a node that is
+        not must stop serving (rule T1)."""
+        return not self.outvoted and self.source.error_us() <= self.error_bound_us
 
     def wait_us_until_past(self, timestamp: Timestamp) -> int:
         """Commit wait: microseconds until `earliest()` is past `timestamp`, 0 if it is already (rule T3)."""

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from txndb.cluster.body import Body
 from txndb.cluster.calls import Calls
+from txndb.cluster.messages import Member
 from txndb.cluster.options import NodeOptions
 from txndb.cluster.store import Store
 from txndb.ids import NodeId
@@ -58,6 +59,9 @@ class NodeHost(Gateway, KV, Protocol):
     @property
     def sql(self) -> Timed:
         """The SQL side."""
+
+    def all_members(self) -> list[Member]:
+        """Every member as far as known, this one included."""
 
     def send(self, to: NodeId, item: Any) -> None:
         """Queue one message to a peer; dropped when it is down."""

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from txndb.clock import Clock
-from txndb.cluster import claim
+from txndb.cluster import claim, clockwatch
 from txndb.cluster.body import Body
 from txndb.cluster.calls import Calls
 from txndb.cluster.claim import must_be_alone
@@ -554,6 +554,8 @@ class Node:
             return await self.membership.admit(self, self.clock_bound, payload)
         if method == "clock-bound":
             return await self.clock_bound.on_call(payload)
+        if method == clockwatch.METHOD:
+            return clockwatch.answer_time(self.body)
         if method == claim.METHOD:
             return claim.answer_claim(self.cluster_id, self.node, self.membership.members, payload)
         if method == "cluster-id":

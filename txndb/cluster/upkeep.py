@@ -13,9 +13,10 @@ import hashlib
 
 import msgspec
 
+from txndb.cluster.clockwatch import ClockWatch
 from txndb.cluster.host import NodeHost
 from txndb.cluster.membership import NEXT_RANGE_KEY, run, take_number
-from txndb.cluster.messages import AliveQuery, AliveReply
+from txndb.cluster.messages import AliveQuery, AliveReply, Member
 from txndb.encoding.keys import decode_data_key
 from txndb.errors import RetryError, TxndbError, UnavailableError
 from txndb.ids import AttemptId, NodeId, RangeId, make_timestamp
@@ -58,6 +59,8 @@ class Upkeep:
         self._splitting: dict[RangeId, None] = {}
         self._handles: dict[str, asyncio.TimerHandle] = {}
         self._stopped = False
+        self._clock_watch = ClockWatch(node.body, node.clock)
+        self._comparing = False
 
     def start(self) -> None:
         """Begin."""
@@ -100,6 +103,7 @@ class Upkeep:
     # -- liveness (K5, M7, M5) -----------------------------------------------------------------------------
 
     def _liveness(self) -> None:
+        self._compare_clocks()
         if not self._node.clock.within_bound():
             self._transfer_all()  # T1: it serves nobody, but others may
         now_us = self._node.body.time.monotonic_us()
@@ -109,6 +113,20 @@ class Upkeep:
                 self._ask_gateways(replica, leaseholder, now_us)
                 self._finish_decisions(replica, now_us)
         self._node.sql.on_time()
+
+    def _compare_clocks(self) -> None:
+        """T1: a clock that its source is wrong about is found by the other members'; on one host there is one clock."""
+        members = self._node.all_members()
+        if len({member.host_id for member in members}) > 1 and not self._comparing:
+            others = [member for member in members if member.node != self._node.node]
+            self._comparing = True
+            self._node.spawn(self._compare_with(others), "clock watch")
+
+    async def _compare_with(self, others: list[Member]) -> None:
+        try:
+            await self._clock_watch.look(others)
+        finally:
+            self._comparing = False
 
     def _ask_gateways(self, replica: Replica, leaseholder: Leaseholder, now_us: int) -> None:
         node = self._node
