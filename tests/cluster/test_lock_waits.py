@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.leaseworld import NODES, LeaseWorld
-from txndb.errors import LockTimeoutError
+from txndb.errors import LockTimeoutError, QueryCanceledError
 from txndb.limits import LOCK_WAIT_US
 
 
@@ -58,3 +58,17 @@ def test_m7_a_timeout_never_ends_a_commit_that_was_sent(world: LeaseWorld) -> No
     world.rejoin(leader)
     assert world.finish(insert).tag == "INSERT 0 1"
     assert world.at(3, "SELECT v FROM t WHERE k = 2") == [(20,)]
+
+
+def test_a_cancelled_statement_leaves_neither_its_place_in_the_queue_nor_its_lock(world: LeaseWorld) -> None:
+    """It waited for a lock when its time was over; who comes after it does not wait for what it had asked for."""
+    for n in range(1, NODES + 1):
+        holder, late, after = world.connect(1), world.connect(n), world.connect(2)
+        world.execute(holder, "BEGIN", "UPDATE t SET v = 11 WHERE k = 1")
+        world.execute(late, "SET statement_timeout = '50ms'")
+        with pytest.raises(QueryCanceledError):
+            world.execute(late, "UPDATE t SET v = 0 WHERE k = 1")
+        world.execute(holder, "COMMIT")
+        before_us = world.loop.now_us
+        world.execute(after, "UPDATE t SET v = 12 WHERE k = 1")
+        assert world.loop.now_us - before_us < 200_000

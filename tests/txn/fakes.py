@@ -23,7 +23,8 @@ from txndb.txn.gateway import Attempt
 from txndb.txn.routing import RangeCache, Sender
 
 START_US = 1_000_000_000
-Answer = api.Response | Exception | Callable[[Any], api.Response]
+Answer = api.Response | Exception | Callable[[Any], api.Response | None]
+"""A callable that returns None leaves its request without an answer."""
 
 
 class HandClock:

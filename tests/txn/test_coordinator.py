@@ -12,6 +12,7 @@ from txndb.errors import DiskFullError, OutcomeUnknownError, RetryError, Unavail
 from txndb.ids import RangeId, Timestamp
 from txndb.ranges import api
 from txndb.txn.api import Lock
+from txndb.txn.coordinator import Transaction
 
 ABORTED = api.Outcome(api.ABORTED, Timestamp(0), [])
 WOUNDED = api.Wounded("its locks were lost")
@@ -521,3 +522,44 @@ def test_own_writes_are_seen_in_scans() -> None:
             await txn.rollback()
 
     run(story)
+
+
+async def given_up(gateway: FakeGateway, txn: Transaction, key: bytes) -> None:
+    """A request for a lock that waits at its leaseholder when its statement is cancelled."""
+    gateway.holders.script(api.Get, 2, lambda request: None)
+    asking = asyncio.ensure_future(txn.get([key], Lock.EXCLUSIVE))
+    await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+
+def test_a_rollback_releases_what_a_cancelled_statement_may_have_been_granted() -> None:
+    async def story(gateway: FakeGateway) -> None:
+        txn = gateway.begin()
+        await given_up(gateway, txn, b"p")
+        await txn.rollback()
+
+    gateway = run(story)
+    assert gateway.holders.log == ["Get r2 p", "Release r2"]
+    assert not gateway.living
+
+
+def test_and_so_does_a_commit_elsewhere() -> None:
+    async def story(gateway: FakeGateway) -> None:
+        txn = gateway.begin()
+        await given_up(gateway, txn, b"p")
+        await txn.get([b"b"], Lock.EXCLUSIVE)
+        txn.put(b"b", b"1")
+        await txn.commit()
+
+    assert run(story).holders.log == ["Get r2 p", "Get r1 b", "OnePhase r1 b", "Release r2"]
+
+
+def test_and_a_commit_of_nothing() -> None:
+    async def story(gateway: FakeGateway) -> None:
+        txn = gateway.begin()
+        await given_up(gateway, txn, b"p")
+        await txn.commit()
+
+    assert run(story).holders.log == ["Get r2 p", "Release r2"]

@@ -171,6 +171,8 @@ class Transaction(Reads):
         self._tokens: dict[int, tuple[int, Token]] = {}
         """By range id: (generation, token) as last found; the truth is in `spans` (K1)."""
         self.spans: list[tuple[bytes, bytes | None, Token]] = []
+        self._unanswered: dict[bytes, None] = {}
+        """Keys of requests for locks that were given up: they may be granted yet, under a token nobody knows."""
         self._exclusive: set[bytes] = set()
         self.writes: dict[bytes, bytes | None] = {}
         self._write_bytes = 0
@@ -317,7 +319,7 @@ class Transaction(Reads):
                     values is not None,
                     self.lock_wait_us,
                 )
-                response = await self._sender.send(part[0], request, deadline_us)
+                response = await self._ask_for_locks(part[0], request, deadline_us)
                 if isinstance(response, api.Moved):
                     todo += part
                     continue
@@ -330,6 +332,14 @@ class Transaction(Reads):
                     self.newest = response.newest
                 if values is not None:
                     values.update(zip(part, response.values, strict=True))
+
+    async def _ask_for_locks(self, key: bytes, request: api.Get | api.Scan, deadline_us: int) -> api.Response:
+        """Send a request for locks; whoever gives it up leaves it in the leaseholder's queue, or with its locks."""
+        try:
+            return await self._sender.send(key, request, deadline_us)
+        except (asyncio.CancelledError, UnavailableError):
+            self._unanswered[key] = None
+            raise
 
     async def scan(
         self,
@@ -355,7 +365,7 @@ class Transaction(Reads):
             request = api.Scan(
                 self.meta, token, low, high, mode, page_limit, reverse, program, self.lock_wait_us
             )
-            response = await self._sender.send(low, request, deadline_us)
+            response = await self._ask_for_locks(low, request, deadline_us)
             if isinstance(response, api.Moved):
                 continue
             if not isinstance(response, api.Rows):
@@ -497,7 +507,7 @@ class Transaction(Reads):
         if self.over:
             return
         self.over = True
-        if not self.spans:
+        if not (self.spans or self._unanswered):
             self._gateway.unregister(self)
             return
         self._gateway.spawn(self.release_all(), "release")
@@ -512,10 +522,15 @@ class Transaction(Reads):
                     continue
                 key = spans[0][0]
                 await self._sender.send(key, api.Release(self.meta, token, key), deadline_us)
+            await self._release_unanswered(deadline_us)
         except UnavailableError:
             return  # the leaseholder asks about the attempt and drops it (K5)
         finally:
             self._gateway.unregister(self)
+
+    async def _release_unanswered(self, deadline_us: int) -> None:
+        for key in self._unanswered:
+            await self._sender.send(key, api.Release(self.meta, Token(b""), key), deadline_us)
 
     async def commit(self) -> Timestamp:
         """Commit; c, or 0 if nothing was written. Errors as `txndb.txn.api.Txn.commit`."""
@@ -525,5 +540,9 @@ class Transaction(Reads):
                 raise self.dead("its catalogue lease ended before its commit timestamp")
             self.over = True
             self._gateway.unregister(self)
-            return Timestamp(0)
-        return await Commit(self, self._gateway).run()
+            at = Timestamp(0)
+        else:
+            at = await Commit(self, self._gateway).run()
+        if self._unanswered:
+            self._gateway.spawn(self._release_unanswered(self._sender.deadline_us()), "release")
+        return at
