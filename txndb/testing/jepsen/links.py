@@ -53,7 +53,7 @@ class Links(Protocol):
         """What passes takes so much longer; 0 ends it."""
 
     def lose(self, links: Iterable[Link], percent: int) -> None:
-        """Of every hundred packets so many are dropped; 0 ends it."""
+        """Of every hundred packets so many (below 100) are dropped, by chance; 0 ends it."""
 
     def heal(self) -> None:
         """The network is whole again."""

@@ -151,6 +151,7 @@ class NamespaceLinks:
         self.tag = owner_tag()
         self.can_delay = not why_no_netem()
         self._hub = f"{self.tag}-hub"
+        self._port = f"txj{os.getpid():x}"
         self._net = ""
         self._blocked: Counter[Link] = Counter()
         self._lost: dict[Link, int] = {}
@@ -167,7 +168,7 @@ class NamespaceLinks:
         first = os.getpid() % 250
         free = (f"10.213.{(first + n) % 250}" for n in range(250))
         self._net = next(net for net in free if f"{net}." not in routes)
-        port = f"txj{os.getpid():x}"
+        port = self._port
         run(["ip", "netns", "add", self._hub])
         self._in(self._hub, "ip", "link", "add", "bridge", "type", "bridge")
         self._in(self._hub, "ip", "link", "set", "bridge", "up")
@@ -239,6 +240,8 @@ class NamespaceLinks:
             self.delay([(node, node) for node in self._nodes], 0)
 
     def close(self) -> None:
+        with suppress(ToolError):  # it was not made yet; deleted by itself it would stay for a moment
+            run(["ip", "link", "delete", self._port])
         for name in namespaces():
             if name.startswith(f"{self.tag}-"):
                 delete_namespace(name)
