@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -194,12 +193,11 @@ def test_what_a_killed_run_leaves_is_removed_and_what_a_living_one_has_is_not(li
     gone.wait()
     left = f"{namespaces.PREFIX}-{gone.pid}-1-n1"
     run(["ip", "netns", "add", left])
-    sleeper = subprocess.Popen(["ip", "netns", "exec", left, "sleep", "1000"])
-    limit_s = time.monotonic() + 10
-    while not run(["ip", "netns", "pids", left]).split() and time.monotonic() < limit_s:
-        time.sleep(0.02)
-    assert left in remove_leftovers()
-    assert sleeper.wait(10) == -signal.SIGKILL
+    command = ["ip", "netns", "exec", left, "sh", "-c", "echo on; exec sleep 1000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as sleeper:
+        assert sleeper.stdout is not None and sleeper.stdout.readline() == b"on\n"
+        assert left in remove_leftovers()
+        assert sleeper.wait(10) == -signal.SIGKILL
     assert left not in namespaces.namespaces() and f"{links.tag}-hub" in namespaces.namespaces()
     assert owner_lives(f"{owner_tag()}-hub") and not owner_lives(left)
 
