@@ -9,6 +9,8 @@ from txndb.sim.host import SimHost
 from txndb.sim.nemesis.scene import Scene
 
 _JUMP_MAX_US: Final = 5_000_000
+_LASTS_MIN_US: Final = 2_000_000
+"""Clients must meet the wrong clock at all; one that is behind does more harm than one that is ahead."""
 
 
 async def clock_step(scene: Scene) -> None:
@@ -30,7 +32,7 @@ async def clock_unsure(scene: Scene) -> None:
         await scene.wait(100_000)
         host.clock.jump(off_us)
         scene.note(f"n{host.machine} clock off by {off_us} us, and it says so")
-        await scene.lasts()
+        await scene.wait(max(scene.options.fault_lasts_us, _LASTS_MIN_US))
     finally:
         heal(host)
         scene.note(f"n{host.machine} clock is right again")
@@ -45,15 +47,15 @@ async def clock_jump(scene: Scene) -> None:
     host.clock.jump(off_us)
     scene.note(f"n{host.machine} clock off by {off_us} us")
     try:
-        await scene.lasts()
+        await scene.wait(max(scene.options.fault_lasts_us, _LASTS_MIN_US))
     finally:
         heal(host)
         scene.note(f"n{host.machine} clock is right again")
 
 
 def _drawn_us(scene: Scene) -> int:
-    size_us = scene.rng.choice((10_000, 300_000, _JUMP_MAX_US))
-    return scene.rng.choice((-1, 1)) * (size_us // 10 + scene.rng.randrange(size_us))
+    size_us = scene.rng.choice((10_000, 300_000, _JUMP_MAX_US, _JUMP_MAX_US))
+    return scene.rng.choice((-1, -1, 1)) * (size_us // 10 + scene.rng.randrange(size_us))
 
 
 def heal(host: SimHost) -> None:
