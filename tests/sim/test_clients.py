@@ -57,6 +57,9 @@ class Scripted:
     def reigns(self) -> dict[int, int]:
         return {}
 
+    def leases(self) -> list[int]:
+        return []
+
     def applied(self, after: dict[int, int]) -> dict[int, list[tuple[int, int]]]:
         return {}
 

@@ -18,6 +18,9 @@ class _Told:
     def reigns(self) -> dict[int, int]:
         return self._reigns
 
+    def leases(self) -> list[int]:
+        return list(self._reigns)
+
     def applied(self, after: dict[int, int]) -> dict[int, list[tuple[int, int]]]:
         entries = [(index, term) for index, term in self.log.items() if index > after.get(7, 0)]
         return {7: entries} if entries else {}
@@ -28,6 +31,7 @@ class _Machine:
 
     def __init__(self, machine: int, reigns: dict[int, int], log: dict[int, int]) -> None:
         self.machine = machine
+        self.ready = True
         self.brain: _Told | None = _Told(reigns, log)
 
 
@@ -61,3 +65,12 @@ def test_a_machine_without_a_process_says_nothing() -> None:
     host = _Machine(1, {7: 3}, {10: 2})
     host.brain = None
     assert RaftWatch().look(cast(SimHost, host)) == ""
+
+
+def test_a_lease_held_twice_is_seen() -> None:
+    apart = [_host(1, {7: 3}, {}), _host(2, {8: 3}, {})]
+    assert RaftWatch.compare_leases(apart) == ""
+    assert (
+        RaftWatch.compare_leases([*apart, _host(3, {7: 4}, {})])
+        == "leases: n1 and n3 both hold that of range 7"
+    )

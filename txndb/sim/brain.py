@@ -68,6 +68,10 @@ class NodeBrain:
         slots = self._slots()
         return {id_: s.replica.raft.term for id_, s in slots.items() if s.replica.raft.role is Role.LEADER}
 
+    def leases(self) -> list[int]:
+        now_us = self.node.body.time.monotonic_us()
+        return [id_ for id_, slot in self._slots().items() if slot.replica.raft.lease_until_us > now_us]
+
     def applied(self, after: dict[int, int]) -> dict[int, list[tuple[int, int]]]:
         found = {}
         for range_id, slot in self._slots().items():

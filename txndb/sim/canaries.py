@@ -177,6 +177,7 @@ def catcher(request: Request, report: Report) -> str:
     for sign, name in (
         ("election safety", "Raft's election safety"),
         ("state machine safety", "Raft's state machine safety"),
+        ("leases: ", "exclusion of leases"),
         ("log matching", "Raft's log matching"),
         ("replicas of range", "replica comparison"),
         ("not within", "progress"),

@@ -89,6 +89,9 @@ class Brain(Protocol):
     def reigns(self) -> dict[int, int]:
         """Per range whose Raft leader this node is, lease or not: the term."""
 
+    def leases(self) -> list[int]:
+        """The ranges whose lease this node holds at this instant, by its own clock."""
+
     def applied(self, after: dict[int, int]) -> dict[int, list[tuple[int, int]]]:
         """Per range held here: (index, term) of the entries applied above the index in `after`; reads no disk."""
 

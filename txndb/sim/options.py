@@ -71,6 +71,8 @@ LATER_FAULTS: Final[dict[str, tuple[str, ...]]] = {
 """Drawn from a stream of their own."""
 QUICK_ELECTIONS: Final = {"heartbeat_us": 40_000, "election_min_us": 150_000, "election_max_us": 300_000}
 """With them a new leader begins before the clocks' bounds have passed (rule L1), and many do in one run."""
+WIDE_ELECTIONS: Final = {"heartbeat_us": 40_000, "election_min_us": 150_000, "election_max_us": 1_500_000}
+"""With them a leader that is cut off goes on for long beside its successor, and only its lease tells it (rule L2)."""
 RAFT_FAULTS: Final[dict[str, tuple[str, ...]]] = {
     "crash": ("power_torn", "voters_restart"),
     "net": ("short_reigns",),
@@ -251,7 +253,7 @@ def _draw_raft(rng: Random) -> RaftOptions:
         keep_entries=rng.choice((20, 200, usual.keep_entries)),
         segment_bytes=rng.choice((16_384, 262_144, usual.segment_bytes)),
         append_bytes_max=rng.choice((1, 2_000, usual.append_bytes_max, usual.append_bytes_max)),
-        **rng.choice((QUICK_ELECTIONS, {})),
+        **rng.choice((QUICK_ELECTIONS, WIDE_ELECTIONS, {})),
     )
 
 

@@ -1,8 +1,10 @@
-"""Raft's two safety properties, watched over the whole cluster while it runs.
+"""What Raft and its leases promise, watched over the whole cluster while it runs.
 
 - *Election safety* (Raft paper §5.2): a term of a range has at most one leader.
 - *State machine safety* (§5.4.3): what one replica applied at an index no other replica ever contradicts. By
   the log matching property, which is checked at the end of a run, an entry's term stands for its content.
+- *Leases exclude each other* (dissertation §6.4.1, rule L3): at no instant do two nodes hold the lease of a range, each
+  by its own clock. A paused process holds what it held: it will look at its clock before it answers (rule L2).
 
 `look` is called ten times a second, and before a process ends. It reads what replicas have in memory: it costs a
 simulated disk nothing, and takes none of the errors ordered there.
@@ -45,6 +47,19 @@ class RaftWatch:
                         f"on n{known[1]} and one of term {term} on n{host.machine}, both applied"
                     )
             seen[range_id] = entries[-1][0]
+        return ""
+
+    @staticmethod
+    def compare_leases(hosts: list[SimHost]) -> str:
+        """Whether two machines hold one lease at this instant; what is wrong, or an empty string."""
+        holders: dict[int, int] = {}
+        for host in hosts:
+            if host.brain is None or not host.ready:
+                continue
+            for range_id in host.brain.leases():
+                other = holders.setdefault(range_id, host.machine)
+                if other != host.machine:
+                    return f"leases: n{other} and n{host.machine} both hold that of range {range_id}"
         return ""
 
     def forget(self, machine: int) -> None:

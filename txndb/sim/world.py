@@ -51,6 +51,7 @@ BOOT_US: Final = 60_000_000
 PROGRESS_US: Final = 60_000_000
 STOP_US: Final = 90_000_000
 QUIESCE_US: Final = 60_000_000
+PATIENCE_US: Final = 30_000_000
 VALIDATE_US: Final = 100_000
 COLLECT_US: Final = 5_000_000
 """Garbage is collected at fixed virtual times, since finalizers are code that runs."""
@@ -219,6 +220,8 @@ class World:
                 host.incarnation.context.copy().run(host.brain.validate)
             if wrong := self._raft_watch.look(host):
                 raise ViolationError(wrong)
+        if wrong := self._raft_watch.compare_leases(self.hosts):
+            raise ViolationError(wrong)
 
     def _on_end(self, host: SimHost) -> None:
         """What a process knew last is seen before it is gone."""
@@ -386,6 +389,7 @@ class World:
     # --- clients --------------------------------------------------------------------------------------------------
 
     def _client(self, number: int) -> Client:
+        drawn = 0 <= number < self.options.clients
         return Client(
             number,
             self.hosts,
@@ -393,9 +397,12 @@ class World:
             self.history,
             self._count,
             clients=self.options.clients,
-            timeout_us=self.options.client_timeout_us,
+            # Whoever looks at the healed cluster is patient: a clock that was ahead makes its node wait (rule T2).
+            timeout_us=self.options.client_timeout_us
+            if drawn
+            else max(PATIENCE_US, self.options.client_timeout_us),
             manners=Manners(self.options.client, derive(self.options.seed, "manners", number))
-            if 0 <= number < self.options.clients
+            if drawn
             else None,
             locking=not self.options.real_time_holds,
         )

@@ -30,6 +30,8 @@ class Register:
 
     def __init__(self, rng: Random) -> None:
         self.splits = rng.randrange(4)
+        self.onlookers = rng.random() < 0.5
+        """Whether some clients only read: where a gateway is cut off, a write would keep its client for long."""
         self._values = 0
         self._invoked = 0
         self._last: dict[Key, int] = {}
@@ -50,7 +52,7 @@ class Register:
         generation = self._invoked // (_OPERATIONS_PER_KEY * _KEYS_LIVE)
         key = (rng.randrange(_TABLES), generation * _KEYS_LIVE + rng.randrange(_KEYS_LIVE))
         draw = rng.random()
-        if draw < 0.4:
+        if draw < 0.4 or (self.onlookers and client.process % 3 == 0):
             await self._read(client, key)
         elif draw < 0.5 and key[0] == 2:
             await self._find(client, key)
