@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.leaseworld import NODES, LeaseWorld
-from txndb.errors import LockTimeoutError, QueryCanceledError
+from txndb.errors import LockTimeoutError, QueryCanceledError, SqlError
 from txndb.limits import LOCK_WAIT_US
+from txndb.sql.session.session import Session
 
 
 @pytest.fixture
@@ -72,3 +73,35 @@ def test_a_cancelled_statement_leaves_neither_its_place_in_the_queue_nor_its_loc
         before_us = world.loop.now_us
         world.execute(after, "UPDATE t SET v = 12 WHERE k = 1")
         assert world.loop.now_us - before_us < 200_000
+
+
+@pytest.mark.parametrize("statement", ["FETCH ALL c", "UPDATE t SET v = 0 WHERE k = 2"])
+def test_a_cursor_that_was_interrupted_is_not_at_its_end(world: LeaseWorld, statement: str) -> None:
+    """It waited for a lock when the time was over, read by a FETCH, or to its end before a write. After the savepoint
+    it seemed to have no more rows."""
+    holder, reader = world.connect(1), world.connect(2)
+    world.execute(holder, "BEGIN", "UPDATE t SET v = 11 WHERE k = 1")
+    world.execute(reader, "SET statement_timeout = '50ms'", "BEGIN", "DECLARE c CURSOR FOR SELECT v FROM t")
+    world.execute(reader, "SAVEPOINT s")
+    with pytest.raises(QueryCanceledError):
+        world.execute(reader, statement)
+    world.execute(holder, "COMMIT")
+    world.execute(reader, "ROLLBACK TO s")
+    with pytest.raises(SqlError, match="cannot be run"):
+        world.execute(reader, "FETCH ALL c")
+
+
+def test_a_portal_that_was_interrupted_is_not_at_its_end(world: LeaseWorld) -> None:
+    holder, reader = world.connect(1), world.connect(2)
+    world.execute(holder, "BEGIN", "UPDATE t SET v = 11 WHERE k = 1")
+    world.execute(reader, "SET statement_timeout = '50ms'", "BEGIN", "SAVEPOINT s")
+    session = reader._session
+    assert isinstance(session, Session)
+    world.run(session.prepare("p", "SELECT v FROM t"))
+    session.bind("p", "p")
+    with pytest.raises(QueryCanceledError):
+        world.run(session.run_portal("p", 1))
+    world.execute(holder, "COMMIT")
+    world.execute(reader, "ROLLBACK TO s")
+    with pytest.raises(SqlError, match="cannot be run"):
+        world.run(session.run_portal("p", 1))

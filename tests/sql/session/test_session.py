@@ -136,6 +136,21 @@ def test_prepared_statements_and_portals() -> None:
     run_async(run())
 
 
+def test_k7_a_half_read_portal_is_not_read_on_in_a_failed_block() -> None:
+    async def run() -> None:
+        _db, session = await _with_table()
+        await session.execute("BEGIN")
+        await session.prepare("p", "SELECT a FROM t ORDER BY a", [])
+        session.bind("c", "p")
+        assert (await session.run_portal("c", 1)).rows == [(1,)]
+        with pytest.raises(SqlError, match="division by zero"):
+            await session.execute("SELECT 1 / 0")
+        with pytest.raises(InFailedTransactionError):
+            await session.run_portal("c", 1)
+
+    run_async(run())
+
+
 def test_prepare_infers_parameters_of_insert() -> None:
     async def run() -> tuple[Any, Any]:
         _db, session = await _with_table()

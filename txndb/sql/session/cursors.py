@@ -49,7 +49,7 @@ class Cursor:
         self.depth = len(block.savepoints)
         """How many savepoints were open at DECLARE."""
         self.broken = False
-        """A FETCH failed: only CLOSE is left."""
+        """Its query failed or was interrupted: only CLOSE is left."""
         self.place = 0
         self.first = 1
         self.rows: list[Row] = []
@@ -149,6 +149,9 @@ class Cursor:
             except StopAsyncIteration:
                 self.stream = None
                 self.block.check_lease()
+            except BaseException:
+                self.broken = True  # whatever stopped the query ended it: it would seem to have no more rows
+                raise
             if len(self.rows) > CURSOR_ROWS_MAX:
                 raise sql_error(
                     "54000", f"a cursor would hold more than {CURSOR_ROWS_MAX} rows at once in memory"

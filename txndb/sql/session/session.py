@@ -148,6 +148,8 @@ class Session(SessionCore):
         source = portal.prepared.source
         if source.empty:
             return Result("")
+        if portal.block is not None and portal.block.failed:
+            self._refuse_failed(source)
         if portal.stream is not None:
             return await self._continue(portal, max_rows)
         if portal.done:
@@ -200,7 +202,10 @@ class Session(SessionCore):
                     if portal.block is not None and portal.block not in (self.block, self.implicit):
                         portal.block.check_lease()
                         portal.block.release()
-        except TxndbError as error:
+        except BaseException as error:
+            portal.stream, portal.done, portal.buffer = None, True, []  # the query is over, not at its end
+            if not isinstance(error, TxndbError):
+                raise
             if portal.block is not None:
                 error = await self.true_error(portal.block, error)
             raise await self._failed(error) from None
