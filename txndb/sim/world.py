@@ -220,6 +220,8 @@ class World:
                 host.incarnation.context.copy().run(host.brain.validate)
             if wrong := self._raft_watch.look(host):
                 raise ViolationError(wrong)
+        if wrong := self._raft_watch.compare_leases(self.hosts):
+            raise ViolationError(wrong)
 
     def _on_end(self, host: SimHost) -> None:
         """What a process knew last is seen before it is gone."""
