@@ -105,3 +105,24 @@ def test_a_portal_that_was_interrupted_is_not_at_its_end(world: LeaseWorld) -> N
     world.execute(reader, "ROLLBACK TO s")
     with pytest.raises(SqlError, match="cannot be run"):
         world.run(session.run_portal("p", 1))
+
+
+@pytest.mark.parametrize("savepoint", [False, True])
+def test_a_timeout_is_answered_in_time_by_a_node_cut_off_from_its_locks(
+    world: LeaseWorld, savepoint: bool
+) -> None:
+    """Whether they are still held nobody can tell it, and the error says nothing of what was read (K4)."""
+    leader = next(n for n in range(1, NODES + 1) if world.node(n).store.leaders())
+    gateway = leader % NODES + 1
+    session = world.connect(gateway)
+    world.execute(session, "SET statement_timeout = '50ms'", "BEGIN", "UPDATE t SET v = 11 WHERE k = 1")
+    if savepoint:
+        world.execute(session, "SAVEPOINT s")
+    world.isolate(gateway)
+    before_us = world.loop.now_us
+    with pytest.raises(QueryCanceledError):
+        world.execute(session, "SELECT v FROM t")
+    assert world.loop.now_us - before_us < 200_000
+    world.rejoin(gateway)
+    world.execute(session, "ROLLBACK")
+    assert world.at(leader, "SELECT v FROM t") == [(10,)]

@@ -7,8 +7,16 @@ from typing import Any
 
 import pytest
 
+from tests.sql.fakekv import FakeTxn
 from tests.sql.harness import Database, error_of, outcome, rows, run_async
-from txndb.errors import InFailedTransactionError, QueryCanceledError, RetryError, SqlError, TxndbError
+from txndb.errors import (
+    InFailedTransactionError,
+    QueryCanceledError,
+    RetryError,
+    SqlError,
+    TxndbError,
+    UnavailableError,
+)
 from txndb.sql.session.session import Session
 
 
@@ -134,6 +142,57 @@ def test_prepared_statements_and_portals() -> None:
             session.bind("", "nope", [])
 
     run_async(run())
+
+
+@pytest.fixture
+def unreachable(monkeypatch: pytest.MonkeyPatch) -> list[FakeTxn]:
+    """Nobody can tell whether locks are still held; the transactions that asked."""
+    asked: list[FakeTxn] = []
+
+    async def check(txn: FakeTxn) -> None:
+        asked.append(txn)
+        raise UnavailableError("range 1 has no leaseholder that answers")
+
+    monkeypatch.setattr(FakeTxn, "check", check)
+    return asked
+
+
+def test_k4_where_locks_cannot_be_checked_a_statement_alone_leaves_no_transaction(
+    unreachable: list[FakeTxn],
+) -> None:
+    async def run() -> None:
+        _db, session = await _with_table()
+        with pytest.raises(UnavailableError):
+            await session.execute("INSERT INTO t VALUES (4, 0), (1, 0)")
+
+    run_async(run())
+    assert [txn.done for txn in unreachable] == [True]
+
+
+def test_k4_where_locks_cannot_be_checked_a_block_has_failed(unreachable: list[FakeTxn]) -> None:
+    """Its failed statement was half done: nothing of it may be committed."""
+
+    async def run() -> tuple[str, str, list[Any]]:
+        _db, session = await _with_table()
+        await session.execute("BEGIN")
+        with pytest.raises(UnavailableError):
+            await session.execute("INSERT INTO t VALUES (4, 0), (1, 0)")
+        status, tag = session.status, (await session.execute("COMMIT")).tag
+        return status, tag, await rows(session, "SELECT a FROM t WHERE a = 4")
+
+    assert run_async(run()) == ("E", "ROLLBACK", [])
+    assert [txn.done for txn in unreachable] == [True]
+
+
+def test_k4_where_locks_cannot_be_checked_a_copy_leaves_no_transaction(unreachable: list[FakeTxn]) -> None:
+    async def run() -> None:
+        _db, session = await _with_table()
+        copy: Any = (await session.execute("COPY t FROM STDIN")).copy
+        with pytest.raises(UnavailableError):
+            await copy.write(b"4\tx\n")
+
+    run_async(run())
+    assert [txn.done for txn in unreachable] == [True]
 
 
 def test_k7_a_half_read_portal_is_not_read_on_in_a_failed_block() -> None:

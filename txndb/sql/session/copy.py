@@ -181,11 +181,13 @@ class CopyFrom:
 
     async def _fail(self, error: TxndbError) -> TxndbError:
         if self.own:
-            lost = await self.session._lost(self.block)
-            await self.block.rollback()
-            if lost:
+            try:
+                found = await self.session.true_error(self.block, error)
+            finally:
+                await self.block.rollback()
+            if found is not error and isinstance(found, RetryError):
                 return RetryError("COPY lost its transaction to a conflict", detail=error.message)
-            return error
+            return found
         return await self.session._failed(error)
 
 

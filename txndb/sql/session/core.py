@@ -22,9 +22,11 @@ from txndb.errors import (
     FeatureNotSupportedError,
     InFailedTransactionError,
     OutcomeUnknownError,
+    QueryCanceledError,
     RetryError,
     SqlError,
     TxndbError,
+    UnavailableError,
     sql_error,
 )
 from txndb.ids import Timestamp, physical_us
@@ -55,6 +57,9 @@ from txndb.sql.types.zones import zone_by_name
 T = TypeVar("T")
 EPOCH_2000_US = 946_684_800_000_000
 ATTEMPTS_MAX = 50
+
+TELLS_NOTHING = (RetryError, QueryCanceledError, UnavailableError)
+"""Errors that say nothing of what was read: rule K4 has nothing to check, and they are given in time."""
 
 QUERIES = (ast.Query, ast.Insert, ast.Update, ast.Delete)
 
@@ -293,13 +298,15 @@ class SessionCore(Planning):
                 if last:
                     raise
                 continue
-            except TxndbError:
+            except TxndbError as error:
                 # K4: what it saw may be a mixture
-                lost = await self._lost(block)
-                await block.rollback()
-                if lost and not last:
+                try:
+                    found = await self.true_error(block, error)
+                finally:
+                    await block.rollback()
+                if isinstance(found, RetryError) and not last:
                     continue
-                raise
+                raise found from None
             except BaseException:
                 await block.rollback()
                 raise
@@ -316,21 +323,18 @@ class SessionCore(Planning):
             return result
         raise AssertionError("unreachable")
 
-    async def _lost(self, block: Block) -> RetryError | None:
-        """K4: why an error may come of a mixed view: a lock was lost, or the catalogue is not its own any more."""
+    async def true_error(self, block: Block, error: TxndbError) -> TxndbError:
+        """The error to give: what may come of a mixed view is a lost transaction (K4) if a lock was lost or the
+        catalogue is not its own any more, and an unknown one if nobody can tell."""
+        if isinstance(error, TELLS_NOTHING) or block.dead or block.failed:
+            return error
         try:
             if block.txn is not None:
                 await block.txn.check()
             block.check_lease()
-        except RetryError as lost:
-            return lost
-        return None
-
-    async def true_error(self, block: Block, error: TxndbError) -> TxndbError:
-        """The error to give: what may come of a mixed view is a lost transaction (K4)."""
-        if isinstance(error, RetryError) or block.dead or block.failed:
-            return error
-        return await self._lost(block) or error
+        except (RetryError, UnavailableError) as found:
+            return found
+        return error
 
     def _open(self, *, age: Age | None = None, explicit: bool = False) -> Block:
         read_only = self.settings.get("default_transaction_read_only") == "on"
