@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from txndb.sim.checkers.register import check_registers
 from txndb.sim.history import Call, History
-from txndb.sim.workloads.api import SqlClient, wander
+from txndb.sim.workloads.api import SqlClient, meet, wander
 
 Key = tuple[int, int]
 """(table, row)"""
@@ -48,10 +48,18 @@ class Register:
     async def operate(self, client: SqlClient) -> None:
         await wander(client, 0.1)
         rng = client.rng
+        contended = rng.random() < 0.25
+        if contended:
+            await meet(client, 1.0)
         self._invoked += 1
         generation = self._invoked // (_OPERATIONS_PER_KEY * _KEYS_LIVE)
         key = (rng.randrange(_TABLES), generation * _KEYS_LIVE + rng.randrange(_KEYS_LIVE))
         draw = rng.random()
+        if (
+            contended
+        ):  # those who met want one register, and most of them to be the one that replaces its value
+            key = (generation % _TABLES, generation * _KEYS_LIVE)
+            draw = 0.5 + draw / 2
         if draw < 0.4 or (self.onlookers and client.process % 3 == 0):
             await self._read(client, key)
         elif draw < 0.5 and key[0] == 2:
@@ -117,9 +125,11 @@ class Register:
         await client.operation("write", key, value, perform)
 
     async def _cas(self, client: SqlClient, key: Key) -> None:
+        """Several at a time expect one value: it counts as replaced when one of them was told so."""
         table, row = key
         old = self._last.get(key, 0)
-        new = self._value(key)
+        self._values += 1
+        new = self._values
         by_statement = client.rng.random() < 0.5
 
         async def compare_then_set() -> bool:
@@ -130,10 +140,14 @@ class Register:
             return True
 
         async def perform() -> bool:
-            if not by_statement:
-                return await client.transaction(compare_then_set)
-            sql = f"UPDATE reg{table} SET v = $3 WHERE k = $1 AND v = $2"
-            return (await client.single(sql, (row, old, new), writes=True)).tag == "UPDATE 1"
+            if by_statement:
+                sql = f"UPDATE reg{table} SET v = $3 WHERE k = $1 AND v = $2"
+                done = (await client.single(sql, (row, old, new), writes=True)).tag == "UPDATE 1"
+            else:
+                done = await client.transaction(compare_then_set)
+            if done:
+                self._last[key] = new
+            return done
 
         await client.operation("cas", key, (old, new), perform)
 
