@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -275,3 +278,22 @@ def test_a_replica_has_one_timer_the_earliest_that_was_asked_for(monkeypatch: py
     world.store.wake_in(replica, 1_000)
     world.wait_us(100_000)
     assert woken == [1_000 * i for i in range(1, 11)]
+
+
+def test_a_timer_that_is_due_at_once_need_not_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """uvloop gives a plain handle, without `when`, for less than half a millisecond: the node stopped itself."""
+    world = StoreWorld(WHOLE)
+    replica = world.store.slots[RangeId(1)].replica
+    call_at = world.loop.call_at
+
+    def call_at_of_uvloop(when: float, callback: Callable[..., object], *args: Any) -> asyncio.Handle:
+        soon = when - world.loop.time() < 0.000_5
+        return world.loop.call_soon(callback, *args) if soon else call_at(when, callback, *args)
+
+    woken: list[int] = []
+    monkeypatch.setattr(world.loop, "call_at", call_at_of_uvloop)
+    monkeypatch.setattr(replica, "on_time", lambda: woken.append(world.loop.now_us))
+    for delay_us in (400, 300, 5_000):
+        world.store.wake_in(replica, delay_us)
+    world.wait_us(10_000)
+    assert len(woken) == 1

@@ -70,7 +70,17 @@ class StoreHost(Protocol):
 class Slot:
     """A replica with what the flush loop keeps beside it."""
 
-    __slots__ = ("idle", "incoming", "installing", "log", "marked", "outstanding", "replica", "timer")
+    __slots__ = (
+        "idle",
+        "incoming",
+        "installing",
+        "log",
+        "marked",
+        "outstanding",
+        "replica",
+        "timer",
+        "timer_due_s",
+    )
 
     def __init__(self, replica: Replica, log: Any) -> None:
         self.replica = replica
@@ -79,7 +89,9 @@ class Slot:
         self.outstanding: Ready | None = None
         self.incoming: IncomingSnapshot | None = None
         """A received snapshot, until Raft accepts or refuses it."""
-        self.timer: asyncio.TimerHandle | None = None
+        self.timer: asyncio.Handle | None = None
+        self.timer_due_s = 0.0
+        """When `timer` is due; uvloop's handle of a timer that is due at once does not know."""
         self.installing: RangeDescriptor | None = None
         """Of a snapshot that is in the engine, or about to be, and that `replica.state` does not show yet."""
         self.idle: asyncio.Future[None] | None = None
@@ -247,9 +259,10 @@ class Store:
             return
         due_s = self._loop.time() + max(delay_us, WAKE_MIN_US) / 1e6
         if slot.timer is not None:
-            if slot.timer.when() <= due_s:
+            if slot.timer_due_s <= due_s:
                 return
             slot.timer.cancel()
+        slot.timer_due_s = due_s
         slot.timer = self._loop.call_at(due_s, self._wake, slot)
 
     def _wake(self, slot: Slot) -> None:
