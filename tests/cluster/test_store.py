@@ -287,8 +287,11 @@ def test_a_timer_that_is_due_at_once_need_not_be_one(monkeypatch: pytest.MonkeyP
     call_at = world.loop.call_at
 
     def call_at_of_uvloop(when: float, callback: Callable[..., object], *args: Any) -> asyncio.Handle:
-        soon = when - world.loop.time() < 0.000_5
-        return world.loop.call_soon(callback, *args) if soon else call_at(when, callback, *args)
+        if when - world.loop.time() >= 0.000_5:
+            return call_at(when, callback, *args)
+        handle = asyncio.Handle(callback, args, world.loop)
+        world.loop.call_soon(handle._run)
+        return handle
 
     woken: list[int] = []
     monkeypatch.setattr(world.loop, "call_at", call_at_of_uvloop)
