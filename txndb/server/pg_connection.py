@@ -37,7 +37,7 @@ from txndb.errors import (
 from txndb.limits import NodeLimits
 from txndb.pgwire import backend, frontend
 from txndb.pgwire.framing import Malformed
-from txndb.server.pg_contract import NewSession, WirePrepared, WireResult, WireSession
+from txndb.server.pg_contract import NewSession, WireBound, WirePrepared, WireResult, WireSession
 from txndb.server.pg_shapes import Shape, Shapes
 from txndb.server.pg_startup import (
     error_response,
@@ -174,11 +174,10 @@ class PgConnection(PgStream):
                 if self.process_id:
                     self._server.unregister(self.process_id)
 
-    async def _next_while_idle(self) -> Any:
+    async def _next_while_idle(self, bound: WireBound) -> Any:
         """The next message of a client that was answered: it may be silent for as long as its settings say."""
-        assert self._session is not None
         try:
-            return await self._next_within(self._session.idle_bound())
+            return await self._next_within(bound)
         except SessionTimeoutError as error:
             self._end_with(error)
 
@@ -248,8 +247,14 @@ class PgConnection(PgStream):
     async def _converse(self) -> None:
         handlers = _HANDLERS
         queue = self._queue
+        session = self._session
+        assert session is not None
         while True:
-            message = queue.popleft() if queue else await self._next_while_idle()
+            if queue:
+                message = queue.popleft()
+            else:
+                bound = session.idle_bound()
+                message = await (self._next() if bound is None else self._next_while_idle(bound))
             kind = type(message)
             if self._skipping and kind not in _NOT_SKIPPED and not (kind is Malformed and message.fatal):
                 continue

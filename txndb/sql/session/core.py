@@ -252,9 +252,7 @@ class SessionCore(Planning):
                 read_only = isinstance(node, ast.Query) and not node.locking
             else:
                 read_only = known
-            if read_only and self.settings.get("default_transaction_read_only") != "on":
-                return await self._read(source, params)
-            if self.settings.get("default_transaction_read_only") == "on":
+            if read_only or self.settings.get("default_transaction_read_only") == "on":
                 return await self._read(source, params)
             return await self.autocommit(lambda block: self._query(block, source, params))
         except TxndbError as error:

@@ -99,6 +99,8 @@ class Interruptible(abc.ABC):
 
     def idle_bound(self) -> Bound | None:
         """How long the caller may leave the session without a statement, and what ends it."""
+        if not self.waits.bounds_silence:
+            return None
         in_transaction = self.block is not None or self.implicit is not None
         return self.waits.idle(in_transaction, self._transaction_s())
 

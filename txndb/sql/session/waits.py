@@ -28,7 +28,14 @@ MS: Final = 1000
 class Waits:
     """A session's timeouts: in seconds, but for the one that the key-value layer takes; 0: none."""
 
-    __slots__ = ("idle_s", "idle_transaction_s", "lock_us", "statement_s", "transaction_s")
+    __slots__ = (
+        "bounds_silence",
+        "idle_s",
+        "idle_transaction_s",
+        "lock_us",
+        "statement_s",
+        "transaction_s",
+    )
 
     def __init__(self, settings: Settings) -> None:
         self.statement_s = int(settings.get("statement_timeout")) / MS
@@ -36,6 +43,7 @@ class Waits:
         self.idle_s = int(settings.get("idle_session_timeout")) / MS
         self.idle_transaction_s = int(settings.get("idle_in_transaction_session_timeout")) / MS
         self.lock_us = int(settings.get("lock_timeout")) * MS
+        self.bounds_silence = bool(self.idle_s or self.idle_transaction_s or self.transaction_s)
 
     def running(self, statement_s: float, transaction_s: float) -> Bound | None:
         """The first bound of a statement that has run for `statement_s`, in a transaction for `transaction_s`."""
