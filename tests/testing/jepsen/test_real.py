@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import os
+import select
 import shutil
 import signal
 import socket
@@ -55,6 +58,44 @@ def test_bank_and_append_under_kill_and_pause(tmp_path: Path) -> None:
         )
         assert checked.exit_code == 0, checked.output
     assert not [name for name in namespaces.namespaces() if name.startswith(owner_tag())]
+
+
+def processes_of(directory: Path) -> list[int]:
+    """The processes whose command line names a directory."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):  # it has just ended
+            if entry.name.isdecimal() and str(directory).encode() in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.process
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_is_interrupted_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "txndb.shell.cli", "jepsen", "--workload", "bank", "--nemesis"]
+    command += ["kill,partition", "--nodes", "2", "--seconds", "100", "--dir", str(tmp_path / "run")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run_of_it:
+        assert run_of_it.stdout is not None
+        seen = list(itertools.takewhile(lambda line: "100 s of" not in line, run_of_it.stdout))
+        assert len(processes_of(tmp_path)) == 3, seen
+        run_of_it.send_signal(number)
+        code, rest = run_of_it.wait(60), run_of_it.stdout.read()
+    if number == signal.SIGKILL:
+        remove_leftovers()
+    else:
+        assert code == 3 and "interrupted" in rest, rest
+        assert (tmp_path / "run" / "01-bank" / "plot.svg").exists()
+    for pid in processes_of(tmp_path):  # a killed run's nodes end with their standard input
+        with contextlib.suppress(ProcessLookupError):
+            ended = os.pidfd_open(pid)
+            select.select([ended], [], [], 20)
+            os.close(ended)
+    assert not processes_of(tmp_path)
+    assert not [
+        name for name in namespaces.namespaces() if name.startswith(f"{namespaces.PREFIX}-{run_of_it.pid}-")
+    ]
 
 
 @pytest.fixture(scope="module")
