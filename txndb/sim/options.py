@@ -82,6 +82,10 @@ CLOCK_BEYOND: Final = "clock_jump"
 """A clock that is off by more than E and does not know: drawn in few runs, for it costs real-time order (rule T5)."""
 
 
+CLOCK_BEYOND_WEIGHT: Final = 5
+"""A run that has it has it often: what it costs must show within a second, for then the node fences itself."""
+
+
 class Fault(msgspec.Struct, frozen=True, array_like=True):
     """One thing that was done: when (virtual microseconds after the safety phase began), what, and which of its sort.
 
@@ -196,7 +200,7 @@ def _draw_later_kinds(rng: Random, used: tuple[str, ...]) -> list[str]:
         if rng.random() < 0.35 and category in used
     ]
     if rng.random() < 0.12 and "clock" in used:
-        kinds.append(CLOCK_BEYOND)
+        kinds += [CLOCK_BEYOND] * CLOCK_BEYOND_WEIGHT
     return kinds
 
 
