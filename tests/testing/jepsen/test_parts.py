@@ -66,6 +66,20 @@ def test_seconds_are_divided_and_what_is_missing_is_told() -> None:
     assert rounds[0].setup().small_disks == frozenset() and rounds[0].real_time
 
 
+def test_with_another_seed_a_workload_gets_another_kind_of_round() -> None:
+    workloads = ("bank", "append", "register")
+    found = {
+        seed: [
+            r.real_time for r in plan_rounds(workloads, NEMESES, {}, nodes=3, seconds=9, clients=5, seed=seed)
+        ]
+        for seed in range(6)
+    }
+    beyond = {
+        seed: [i for i, real_time in enumerate(times) if not real_time] for seed, times in found.items()
+    }
+    assert all(beyond.values()) and {i for places in beyond.values() for i in places} == {0, 1, 2}
+
+
 def test_the_command_names_what_it_does_not_know() -> None:
     result = CliRunner().invoke(main, ["jepsen", "--workload", "bank", "--nemesis", "meteor"])
     assert result.exit_code == 2 and "meteor" in result.output and "disk-full" in result.output

@@ -60,6 +60,20 @@ def test_bank_and_append_under_kill_and_pause(tmp_path: Path) -> None:
     assert not [name for name in namespaces.namespaces() if name.startswith(owner_tag())]
 
 
+@pytest.mark.process
+@pytest.mark.slow
+def test_register_through_the_proxy(tmp_path: Path) -> None:
+    """Delays take the proxy where the kernel has no netem."""
+    arguments = ["--workload", "register", "--nemesis", "delay,term", "--nodes", "3", "--seconds", "8"]
+    result = CliRunner().invoke(
+        main, ["jepsen", *arguments, "--clients", "4", "--dir", str(tmp_path), "--json"]
+    )
+    report = msgspec.json.decode(result.stdout)
+    assert result.exit_code == 0, [(one["failure"], one["violations"]) for one in report["rounds"]]
+    assert report["operations"]["ok"] > 20 and set(report["faults"]) <= {"delay", "term"}
+    assert report["rounds"][0]["links"] in ("proxy", "netns")
+
+
 def processes_of(directory: Path) -> list[int]:
     """The processes whose command line names a directory."""
     found = []

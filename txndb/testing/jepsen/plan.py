@@ -2,7 +2,8 @@
 
 Not all nemeses do. Loss of packets needs network namespaces, delay needs the proxy where the kernel has no netem,
 and under a clock that lies beyond its bound real-time order cannot be asked for, so the strict rounds do without
-it. Three kinds of round come of that; with enough workloads each gets one of them in turn, with fewer each gets all.
+it. Three kinds of round come of that; with enough workloads each gets one of them in turn (another one with the
+next seed), with fewer each gets all.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def plan_rounds(
     has_namespaces = not namespaces.why_not()
     kinds = kinds_of(wanted, has_namespaces, has_namespaces and not namespaces.why_no_netem())
     if len(workloads) >= len(kinds):
-        pairs = [(workload, kinds[i % len(kinds)]) for i, workload in enumerate(workloads)]
+        pairs = [(workload, kinds[(seed + i) % len(kinds)]) for i, workload in enumerate(workloads)]
     else:
         pairs = [(workload, kind) for workload in workloads for kind in kinds]
     return [
