@@ -173,4 +173,5 @@ class Member:
         self.node = NodeId(2)
         self.live_peers = {NodeId(1): None}
         self.body = world
+        self.clock = world.store.clock
         self.spawn = world.spawn

@@ -98,22 +98,7 @@ class World:
         self.loop.on_instant = self.trace.instant
         self.history = History()
         self.network = Network(self.loop, derive(options.seed, "network"), calm(options), self.trace)
-        machinery = Machinery(
-            loop=self.loop,
-            network=self.network,
-            trace=self.trace,
-            seed=options.seed,
-            clock=options.clock,
-            io=options.io,
-            engine_flush_bytes=options.engine_flush_bytes,
-            canaries=options.canaries,
-            catalog_lease_us=options.catalog_lease_us,
-            raft=options.raft,
-            machines=options.nodes,
-            open_brain=parts.open_brain,
-            new_disk=parts.new_disk,
-            new_engine=parts.new_engine,
-        )
+        machinery = self._machinery(parts)
         first = [address_of(1)]
         self.hosts = [SimHost(machinery, n, [] if n == 1 else first) for n in range(1, options.nodes + 1)]
         for host in self.hosts:
@@ -143,6 +128,25 @@ class World:
         self._clients: list[Client] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._think_us = derive(options.seed, "think").choice((50_000, 150_000, 400_000))
+
+    def _machinery(self, parts: Parts) -> Machinery:
+        options = self.options
+        return Machinery(
+            loop=self.loop,
+            network=self.network,
+            trace=self.trace,
+            seed=options.seed,
+            clock=options.clock,
+            io=options.io,
+            engine_flush_bytes=options.engine_flush_bytes,
+            canaries=options.canaries,
+            catalog_lease_us=options.catalog_lease_us,
+            raft=options.raft,
+            machines=options.nodes,
+            open_brain=parts.open_brain,
+            new_disk=parts.new_disk,
+            new_engine=parts.new_engine,
+        )
 
     # --- the run --------------------------------------------------------------------------------------------------
 
