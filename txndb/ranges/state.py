@@ -354,10 +354,14 @@ class RangeState:
         record = prepared.record(prepared.parts[number])
         batch.put(keys.prepare_key(range_id, prepared.txn.attempt, number), _encode(record))
 
+    def _recorded(self, attempt: AttemptId, anchor: bytes) -> OutcomeRecord | None:
+        """The outcome that a command finds (C1, C2)."""
+        return self.outcome(attempt, anchor) if "C2" not in self._canaries else None
+
     # -- handlers, one per command -------------------------------------------------------------------------
 
     def _on_one_phase(self, batch: WriteBatch, entry: LogRecord, command: OnePhaseCommand) -> Effect:
-        existing = self.outcome(command.attempt, command.anchor)
+        existing = self._recorded(command.attempt, command.anchor)
         if existing is not None:
             return Effect(entry.index, entry.term, command, Verdict.OUTCOME_EXISTS, existing)
         if self.too_old(command.attempt):
@@ -370,7 +374,7 @@ class RangeState:
     def _on_prepare(self, batch: WriteBatch, entry: LogRecord, command: PrepareCommand) -> Effect:
         attempt = command.txn.attempt
         if self.descriptor.contains(command.anchor):
-            existing = self.outcome(attempt, command.anchor)
+            existing = self._recorded(attempt, command.anchor)
             if existing is not None:
                 return Effect(entry.index, entry.term, command, Verdict.OUTCOME_EXISTS, existing)
         if self.too_old(attempt):
@@ -387,7 +391,7 @@ class RangeState:
         return Effect(entry.index, entry.term, command, Verdict.APPLIED)
 
     def _on_decide(self, batch: WriteBatch, entry: LogRecord, command: DecideCommand) -> Effect:
-        existing = self.outcome(command.attempt, command.anchor)
+        existing = self._recorded(command.attempt, command.anchor)
         if existing is not None:
             return Effect(entry.index, entry.term, command, Verdict.OUTCOME_EXISTS, existing)
         if command.attempt not in self.prepares:
@@ -404,7 +408,7 @@ class RangeState:
         return Effect(entry.index, entry.term, command, Verdict.APPLIED, record)
 
     def _on_abort(self, batch: WriteBatch, entry: LogRecord, command: AbortCommand) -> Effect:
-        existing = self.outcome(command.attempt, command.anchor)
+        existing = self._recorded(command.attempt, command.anchor)
         if existing is not None:
             return Effect(entry.index, entry.term, command, Verdict.OUTCOME_EXISTS, existing)
         if self.too_old(command.attempt):
@@ -432,7 +436,7 @@ class RangeState:
         return Effect(entry.index, entry.term, command, Verdict.APPLIED, resume=resume)
 
     def _on_forget(self, batch: WriteBatch, entry: LogRecord, command: ForgetCommand) -> Effect:
-        existing = self.outcome(command.attempt, command.anchor)
+        existing = self._recorded(command.attempt, command.anchor)
         if existing is not None and existing.participants:
             settled = OutcomeRecord(existing.status, existing.at, [])
             self._put_outcome(batch, command.attempt, command.anchor, settled)

@@ -41,6 +41,10 @@ FALLS: Final = (*DEPOSED, *POWER, "kill", "kill_leader", "stall", "long_stall", 
 """What makes leaders change."""
 BEYOND: Final = ("clock_jump",)
 SPLIT: Final = ("split",)
+LOCKING: Final = ("append", "rw", "bank", "counter", "cycle", "g2", "monotonic")
+"""Traffic that reads what it then writes."""
+READING: Final = ("register", "append", "rw", "multi-register", "set-full", "comments", "sequential")
+"""Traffic whose reads must be of now."""
 
 
 class Canary(msgspec.Struct, frozen=True):
@@ -52,6 +56,8 @@ class Canary(msgspec.Struct, frozen=True):
     faults: tuple[str, ...] = ()
     workloads: tuple[str, ...] = ()
     clocks: bool = False
+    besides: tuple[str, ...] = ()
+    """Rules that keep the same harm away by themselves: they are switched off together."""
 
     def may_show(self, options: WorldOptions) -> bool:
         """Whether a run of these options has what the rule is about."""
@@ -73,21 +79,21 @@ CANARIES: Final = tuple(
         ("T5", "a commit timestamp may lie below a version that was read", BEYOND),
         ("L1", "a new leader serves at once, with read_ts at zero", FALLS, (), True),
         ("L1-locks", "a new leader does not rebuild the locks of prepared transactions", FALLS),
-        ("L2", "the lease is not checked before an answer is fixed", DEPOSED),
+        ("L2", "the lease is not checked before an answer is fixed", DEPOSED, READING),
         ("L4", "locks handed over are believed in a later term too", ("transfer", "restart")),
-        ("C1", "a command of another term or generation is applied", FALLS),
-        ("C2", "the recorded outcome is not looked up first"),
+        ("C1", "a command of another term or generation is applied", SPLIT, (), False, ("R1",)),
+        ("C2", "the recorded outcome is not looked up first", FALLS),
         ("C3", "a proposed transaction may still be wounded"),
-        ("K1", "a lost token is answered with a new entry"),
-        ("K2", "index entries and inserted keys are locked shared only"),
+        ("K1", "a lost token is answered with a new entry", (), LOCKING, False, ("R3",)),
+        ("K2", "index entries and inserted keys are locked shared only", (), LOCKING),
         ("K3", "locks are granted past older waiters"),
         ("K6", "a statement of a block is retried in a new attempt"),
-        ("K7", "a rollback to a savepoint forgets the spans read and the wound"),
+        ("K7", "a rollback to a savepoint forgets the spans read and the wound", (), ("append", "rw")),
         ("M3", "prepare does not fix its bound above what was read"),
-        ("M4", "read participants are not validated at the final timestamp", FALLS),
+        ("M4", "read participants are not validated at the final timestamp", FALLS, LOCKING),
         ("S1", "a snapshot neither raises read_ts nor waits for committing writers"),
-        ("R1", "commits go on while a split is being proposed", SPLIT),
-        ("R3", "a token need not cover the spans of a commit", SPLIT),
+        ("R1", "commits go on while a split is being proposed", SPLIT, (), False, ("C1",)),
+        ("R3", "a token need not cover the spans of a commit", (), LOCKING, False, ("K1",)),
         ("R4", "a half without a write stays prepared after a split", SPLIT),
         ("D1", "catalogue leases do not bound commit timestamps", (), ("ddl",)),
         ("D2", "DDL does not wait for the users of the old catalogue", (), ("ddl",)),
@@ -97,7 +103,7 @@ CANARIES: Final = tuple(
         ("D5", "a lease that was asked back while it was being taken is used", (), ("ddl",)),
         ("D6", "an acquisition has an age of its own", (), ("ddl",)),
         ("D7", "CREATE INDEX reads the rows without locking them", (), ("ddl",)),
-        ("phantom", "scans lock the rows they find, not the span"),
+        ("phantom", "scans lock the rows they find, not the span", (), LOCKING),
         ("P1", "the log reports flushes as synced that are not", POWER),
         ("P3", "logs are truncated before the engine is durable", POWER),
         ("P6", "recovery does not sync the tail it found in the page cache", POWER),
@@ -154,7 +160,7 @@ def hunt(canary: Canary, request: Request, seeds: Iterable[int], catches: int) -
     """One look per seed, until so many of them caught the canary. A seed that is a violation with every rule in place
     too says nothing of the canary, and is left out."""
     found = 0
-    broken = msgspec.structs.replace(request, canaries=(canary.rule,))
+    broken = msgspec.structs.replace(request, canaries=(canary.rule, *canary.besides))
     for seed in seeds:
         if found >= catches:
             return
@@ -204,7 +210,8 @@ def judge(canary: Canary, looks: Iterable[Look]) -> Finding:
             caught[look.by] += 1
             distances.append(since)
             since = 0
-    return Finding(canary.rule, canary.broken, dict(caught.most_common()), distances, seeds)
+    rule = " with ".join((canary.rule, *canary.besides))
+    return Finding(rule, canary.broken, dict(caught.most_common()), distances, seeds)
 
 
 def within(seeds: Iterable[int], wall_s: float) -> Iterator[int]:
