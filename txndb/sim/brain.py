@@ -75,6 +75,8 @@ class NodeBrain:
     def applied(self, after: dict[int, int]) -> dict[int, list[tuple[int, int]]]:
         found = {}
         for range_id, slot in self._slots().items():
+            if slot.installing is not None:
+                continue  # Raft counts the snapshot as applied, but the log still holds what it will replace
             log = slot.log
             low = max(after.get(range_id, 0) + 1, log.first_index())
             high = min(slot.replica.raft.applied, log.last_index())
