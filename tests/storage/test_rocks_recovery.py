@@ -170,5 +170,5 @@ def test_a_close_that_cannot_write_is_a_store_error(tmp_path: Path) -> None:
     _write(engine, 1)
     engine.sync()
     shutil.rmtree(tmp_path / "db")
-    with pytest.raises(StoreError, match="the close of the store in .* failed: IO error"):
+    with pytest.raises(StoreError, match=r"the close of the store in .* failed: IO error"):
         engine.close()
