@@ -180,10 +180,27 @@ def test_the_journal_is_a_file_of_lines(tmp_path: Path) -> None:
     assert journal.faults() == [fault] and fault.to_s >= fault.from_s > 0
 
 
+STAMP = "2026-11-20T17:02:46.122Z"
+
+
 def test_a_traceback_in_a_log_is_found(tmp_path: Path) -> None:
     log = tmp_path / "node.log"
     log.write_text(
-        'well\nconnection 3 ended by a fault\nTraceback (most recent call last):\n  File "x"\nKeyError: 5\n'
+        f'{STAMP} well\n{STAMP} connection 3 ended by a fault\nTraceback (most recent call last):\n  File "x"\n'
+        f"KeyError: 5\n\nDuring handling of the above exception, another exception occurred:\n\nTraceback (most\n"
+        f'  File "y"\ntxndb.errors.InternalError: half\n{STAMP} goes on\n'
     )
     (found,) = tracebacks([(2, log), (3, tmp_path / "none")])
-    assert found == "node 2 logged a traceback: connection 3 ended by a fault … KeyError: 5"
+    assert found == (
+        f"node 2 logged a traceback: {STAMP} connection 3 ended by a fault … txndb.errors.InternalError: half"
+    )
+
+
+def test_a_traceback_of_an_error_that_ends_a_node_on_purpose_is_none(tmp_path: Path) -> None:
+    log = tmp_path / "node.log"
+    log.write_text(
+        f'{STAMP} Exception in callback\nhandle: <Handle>\nTraceback (most recent call last):\n  File "x"\n'
+        "Exception: IO error: No space left\n\nThe above exception was the direct cause of the following exception:\n"
+        f'\nTraceback (most recent call last):\n  File "y"\ntxndb.errors.StoreError: a write failed\n{STAMP} fatal: …\n'
+    )
+    assert tracebacks([(1, log)]) == []

@@ -16,7 +16,9 @@ call.
 from __future__ import annotations
 
 import enum
+import itertools
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -28,12 +30,16 @@ from urllib.request import urlopen
 
 import msgspec
 
-from txndb.errors import StoreError
+from txndb.errors import DiskFullError, StoreError, UnavailableError
 from txndb.server.localcluster import LocalNode
 from txndb.testing.cluster import faked_clock, write_offset
 from txndb.testing.jepsen.disk import SmallDisk
 from txndb.testing.jepsen.links import Links
 
+_TRACE: Final = "Traceback "
+_STAMP: Final = re.compile(r"\d{4}-\d\d-\d\dT")
+_RAISED: Final = re.compile(r"[A-Za-z_][\w.]*(:|$)")
+_MEANT: Final = (StoreError, DiskFullError, UnavailableError)
 READY_TIMEOUT_S: Final = 45.0
 STATUS_TIMEOUT_S: Final = 2.0
 
@@ -331,14 +337,28 @@ class Fleet:
 
 
 def tracebacks(paths: Sequence[tuple[int, Path]]) -> list[str]:
-    """The first unhandled exception of each node's log: in a node, that is a fault of ours."""
+    """The first unhandled exception of each node's log: in a node, that is a fault of ours.
+
+    Errors that a node means to end with (a disk that is full, no quorum at its start) are none: whether it may end is
+    judged by `Fleet.notice`.
+    """
     found = []
     for number, path in paths:
         lines = path.read_text("utf-8", "replace").splitlines() if path.exists() else []
-        for at, line in enumerate(lines):
-            if line.startswith("Traceback "):
-                end = next((text for text in lines[at + 1 :] if text and not text[0].isspace()), "")
-                before = lines[at - 1] if at else ""
-                found.append(f"node {number} logged a traceback: {before[:200]} … {end[:300]}")
-                break
+        faults = (
+            fault for at, line in enumerate(lines) if line.startswith(_TRACE) and (fault := _fault(lines, at))
+        )
+        first = next(faults, "")
+        if first:
+            found.append(f"node {number} logged a traceback: {first}")
     return found
+
+
+def _fault(lines: list[str], at: int) -> str:
+    """What a traceback that begins there says, with the line before it; empty if the node meant it."""
+    block = list(itertools.takewhile(lambda line: not _STAMP.match(line), lines[at:]))
+    raised = [line for line in block if _RAISED.match(line) and not line.startswith(_TRACE)]
+    last = raised[-1] if raised else block[-1]
+    if any(last.startswith(f"{kind.__module__}.{kind.__qualname__}") for kind in _MEANT):
+        return ""
+    return f"{lines[at - 1][:200] if at else ''} … {last[:300]}"
