@@ -65,3 +65,10 @@ def test_who_noticed_is_told_by_the_words(violation: str, by: str) -> None:
 def test_seeds_that_drew_nothing_of_the_rule_are_counted_and_not_run() -> None:
     canary = Canary("D3", "broken", workloads=("no such workload",))
     assert [look.by for look in hunt(canary, Request(), range(1, 500), 1)] == [""] * 499
+
+
+@pytest.mark.parametrize("rule", ["C3", "P1", "P6", "ack-before-persist", "stale-lease"])
+def test_a_canary_that_sings_soon_is_heard_within_a_few_seeds(rule: str) -> None:
+    canary = next(canary for canary in CANARIES if canary.rule == rule)
+    looks = list(hunt(canary, Request(), range(1, 41), 1))
+    assert looks[-1].by, f"{rule} was not caught in {len(looks)} seeds"
