@@ -89,7 +89,7 @@ CANARIES: Final = tuple(
         ("K3", "locks are granted past older waiters"),
         ("K6", "a statement of a block is retried in a new attempt"),
         ("K7", "a rollback to a savepoint forgets the spans read and the wound", (), ("append", "rw")),
-        ("M3", "prepare does not fix its bound above what was read"),
+        ("M3", "prepare does not fix its bound above what was read", (), READING),
         ("M4", "read participants are not validated at the final timestamp", FALLS, LOCKING),
         ("S1", "a snapshot neither raises read_ts nor waits for committing writers"),
         ("R1", "commits go on while a split is being proposed", SPLIT, (), False, ("C1",)),

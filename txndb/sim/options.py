@@ -78,6 +78,8 @@ RAFT_FAULTS: Final[dict[str, tuple[str, ...]]] = {
     "net": ("short_reigns",),
 }
 """Aimed at elections and at the log's last flush; again a stream of their own."""
+RAFT_WEIGHT: Final = 3
+"""Where one of them is drawn it comes often: it takes several to hurt."""
 CLOCK_BEYOND: Final = "clock_jump"
 """A clock that is off by more than E and does not know: drawn in few runs, for it costs real-time order (rule T5)."""
 
@@ -152,7 +154,10 @@ def draw_options(
     kinds = [kind for category in CATEGORIES for kind in EVENT_FAULTS[category] if _keep(rng, category, used)]
     kinds += _draw_later_kinds(derive(seed, "options/faults"), used)
     aimed = derive(seed, "options/raft")
-    kinds += [k for c, ks in RAFT_FAULTS.items() for k in ks if aimed.random() < 0.4 and c in used]
+    for kind in [
+        kind for category in sorted(RAFT_FAULTS) for kind in RAFT_FAULTS[category] if category in used
+    ]:
+        kinds += [kind] * RAFT_WEIGHT if aimed.random() < 0.4 else []
     later = derive(seed, "options/database")
     if later.random() < SQL_WORKLOADS_SHARE and sql:
         drawn_workload = later.choice((*SQL_WORKLOADS, CHANGES_ITS_SCHEMA))  # DDL has the most to lose
@@ -256,7 +261,7 @@ def _draw_raft(rng: Random) -> RaftOptions:
         truncate_entries_min=rng.choice((4, 32, usual.truncate_entries_min)),
         keep_entries=rng.choice((20, 200, usual.keep_entries)),
         segment_bytes=rng.choice((16_384, 262_144, usual.segment_bytes)),
-        append_bytes_max=rng.choice((1, 2_000, usual.append_bytes_max, usual.append_bytes_max)),
+        append_bytes_max=rng.choice((1, 1, 2_000, usual.append_bytes_max)),
         **rng.choice((QUICK_ELECTIONS, WIDE_ELECTIONS, {})),
     )
 
