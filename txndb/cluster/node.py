@@ -132,7 +132,7 @@ class Node:
         A fresh store gets its log first: whatever a crash leaves is then either nothing or all of it.
         """
         body = self.body
-        canaries, segment_bytes = self.canaries, self.options.log.segment_bytes
+        canaries, segment_bytes = self.canaries, self.options.raft.segment_bytes
         log = await body.log_io.run(
             lambda: open_log(
                 body, identity.store_id, create=fresh, segment_bytes=segment_bytes, canaries=canaries
@@ -158,7 +158,7 @@ class Node:
             self.node,
             self.compile_program,
             self.options.canaries,
-            self.options.log,
+            self.options.raft,
         )
         if not fresh:
             await self._reconcile()

@@ -46,7 +46,7 @@ class NodeOptions(msgspec.Struct, frozen=True):
     gc_ttl_us: int = GC_TTL_US
     outcome_ttl_us: int = OUTCOME_TTL_US
     catalog_lease_us: int = CATALOG_LEASE_US
-    log: RaftOptions = RaftOptions()
+    raft: RaftOptions = RaftOptions()
     limits: NodeLimits = NodeLimits()
     settings: dict[str, str] = {}
     """What session parameters are here where the client does not say."""

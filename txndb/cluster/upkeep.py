@@ -67,7 +67,7 @@ class Upkeep:
         self._every("tick", TICK_S, self._tick)
         self._every("liveness", LIVENESS_S, self._liveness)
         self._every("replication", REPLICATION_S, self._replicate)
-        self._every("compaction", self._node.options.log.compact_every_us / 1e6, self._compact)
+        self._every("compaction", self._node.options.raft.compact_every_us / 1e6, self._compact)
         self._every("gc", self._node.options.gc_every_us / 1e6, self._collect)
         self._every("disk", DISK_S, self._look_at_disk)
 

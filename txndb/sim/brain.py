@@ -111,7 +111,7 @@ async def open_node(body: SimBody) -> Node:
         gc_ttl_us=3_000_000,
         outcome_ttl_us=60_000_000,
         catalog_lease_us=shared.catalog_lease_us,
-        log=shared.raft,
+        raft=shared.raft,
         canaries=frozenset(shared.canaries),
     )
     return await Node.open(body, options)
