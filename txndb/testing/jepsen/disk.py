@@ -78,7 +78,8 @@ def why_not() -> str:
 def remove_leftovers() -> list[str]:
     """Unmount the small disks of runs that were killed; where they were."""
     removed = []
-    for line in Path("/proc/mounts").read_text().splitlines():
+    mounts = Path("/proc/mounts")
+    for line in mounts.read_text().splitlines() if mounts.exists() else ():
         source, target, *_ = line.split()
         if source.startswith(f"{PREFIX}-") and not owner_lives(source):
             with suppress(ToolError):  # somebody else was faster

@@ -73,7 +73,6 @@ class Setup(msgspec.Struct, frozen=True):
     """How nodes are made. `error_us`: what `--clock` vouches for. `faked_clocks`: with libfaketime. `small_disks`:
     which nodes have one."""
 
-    options: tuple[str, ...] = ()
     error_us: int = 2_000
     faked_clocks: bool = False
     small_disks: frozenset[int] = frozenset()
@@ -192,6 +191,7 @@ class Fleet:
             if member.state is State.UP and not member.process.is_running:
                 process = member.process.process
                 code = process.returncode if process is not None else None
+                member.process.kill()  # only its pipes are left
                 self._disturb(member, State.DOWN)
                 text = f"node {member.number} ended itself ({code}): {member.process.last_log_line()[:300]}"
                 self._note(text)
@@ -276,7 +276,7 @@ class Fleet:
     def _make(self, number: int) -> None:
         home = self.directory / f"node{number}"
         place = self.links.place(number)
-        own = [*self.setup.options, *place.options, "--advertise", place.advertise]
+        own = [*place.options, "--advertise", place.advertise]
         own += ["--clock", f"fixed:{self.setup.error_us}", "--drain-seconds", "5"]
         clock = home / "clock" if self.setup.faked_clocks else None
         environment = faked_clock(clock) if clock is not None else None

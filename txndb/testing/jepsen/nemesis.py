@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import Final, TextIO
@@ -74,10 +74,6 @@ class Journal:
         """A fault has ended."""
         happening.to_s = self.now_s()
         self._write("end", happening.kind, happening.what)
-
-    def faults(self) -> list[Happening]:
-        """What was not a note."""
-        return [happening for happening in self.happenings if happening.kind != "note"]
 
     def close(self) -> None:
         """Close the file."""
@@ -367,18 +363,6 @@ class Nemesis:
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join()
-
-    def running(self) -> AbstractContextManager[None]:
-        """From start to stop."""
-        return self._running()
-
-    @contextmanager
-    def _running(self) -> Iterator[None]:
-        self.start()
-        try:
-            yield
-        finally:
-            self.stop()
 
     def _lane(self, scene: Scene, faults: list[Fault], mends: bool) -> None:
         """One after another, each kind once before any comes a second time. `mends`: also start what ended itself."""
