@@ -130,3 +130,14 @@ def test_t1_clocks_that_keep_their_bound_are_never_outvoted_however_slow_the_net
     for _ in range(10):
         world.wait(1.0)
         assert all(world.node(n).clock.within_bound() for n in (1, 2, 3))
+
+
+def test_a_cluster_with_a_doubted_clock_is_not_at_rest() -> None:
+    """Whoever waits for rest and then reads at every node would be refused by this one."""
+    world = LeaseWorld()
+    world.wait(3.0)
+    assert world.node(3).pending() == []
+    world.hosts[2].clock.lose_bound(10_000_000)
+    assert world.node(3).pending() == ["a doubt of its clock (T1)"]
+    world.hosts[2].clock.lose_bound(0)
+    assert world.node(3).pending() == []

@@ -624,8 +624,10 @@ class Node:
         return self.upkeep.digests()
 
     def pending(self) -> list[str]:
-        """Locks, transactions and waiters still held; empty at rest."""
+        """Locks, transactions and waiters still held, and a doubt that keeps the node from serving; empty at rest."""
         found = [f"transaction {attempt.hex()}" for attempt in self.transactions]
+        if not self.clock.within_bound():
+            found.append("a doubt of its clock (T1)")
         for replica in self.store.leaders():
             if replica.leaseholder is not None:
                 found += [
