@@ -364,3 +364,17 @@ def test_d8_a_default_is_evaluated_once_for_all_rows(world: LeaseWorld) -> None:
 def test_d8_a_dropped_columns_values_do_not_come_back(world: LeaseWorld) -> None:
     world.at(1, "ALTER TABLE t DROP COLUMN v", "ALTER TABLE t ADD COLUMN v INT DEFAULT 5")
     assert world.at(2, "SELECT v FROM t") == [(5,)]
+
+
+def test_a_lease_is_long_against_a_raised_bound(world: LeaseWorld) -> None:
+    """E was raised while the cluster ran: a lease of 4 s would end before its commit wait had made it usable."""
+    for n in (1, 2, 3):
+        clock = world.node(n).clock
+        clock.error_bound_us = clock.latest_bound_us = 1_500_000
+        world.hosts[n - 1].clock.lose_bound(1_500_000)
+    world.wait(10.0)
+    connection = world.connect(2)
+    before_s = world.loop.now_us / 1e6
+    world.execute(connection, "CREATE TABLE wide (a INT PRIMARY KEY)", "INSERT INTO wide VALUES (1)")
+    assert world.execute(connection, "SELECT a FROM wide") == [(1,)]
+    assert world.loop.now_us / 1e6 - before_s < 60

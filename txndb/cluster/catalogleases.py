@@ -36,6 +36,7 @@ from txndb.cluster.host import NodeHost
 from txndb.encoding.keys import CLUSTER, prefix_end
 from txndb.errors import InternalError, LockTimeoutError, RetryError, UnavailableError
 from txndb.ids import NodeId, Timestamp, make_timestamp, physical_us
+from txndb.limits import CATALOG_LEASE_BOUNDS
 from txndb.sql.catalog.leases import ANY_TIME_MAX, Age, CatalogLease, DirectLeases
 from txndb.sql.catalog.snapshot import Catalog
 from txndb.sql.catalog.store import VERSION_KEY, decode_counter, load_catalog, raise_version
@@ -137,7 +138,7 @@ class NodeLeases:
         self._past = DirectLeases()
         self._held: HeldLease | None = None
         self.canaries = node.options.canaries
-        self._lease_us = node.options.catalog_lease_us
+        self._shortest_us = node.options.catalog_lease_us
         self.used_ts = Timestamp(0)
         """The highest timestamp of a user that did no commit wait, or whose outcome is unknown (D4)."""
         self._asked_back = 0
@@ -153,6 +154,11 @@ class NodeLeases:
         self._returning: dict[tuple[NodeId, int], None] = {}
         self.acquired_count = 0
         self._stopping = False
+
+    @property
+    def _lease_us(self) -> int:
+        """How long a lease taken now lasts: long against E, which may have been raised since the node started."""
+        return max(self._shortest_us, CATALOG_LEASE_BOUNDS * self._node.clock.latest_bound_us)
 
     # -- using ---------------------------------------------------------------------------------------------
 
