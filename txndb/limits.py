@@ -92,8 +92,8 @@ HEARTBEAT_MISSED_US: Final = 3_000_000
 CATALOG_LEASE_US: Final = 12_000_000
 """Long against 2E, a failover and the longest commit; a DDL waits this long for a node that died."""
 CATALOG_LEASE_BOUNDS: Final = 12
-"""A catalogue lease lasts at least so many times E: taking one waits for about 2E, and its users' timestamps lie up to E
-ahead of true time, so that one as short as 3E has ended before it can be used."""
+"""A catalogue lease lasts at least so many times E: taking one waits for about 2E, and its users' timestamps lie up to
+E ahead of true time, so that one as short as 3E has ended before it can be used."""
 
 # connections
 CONNECTIONS_MAX: Final = 1000
