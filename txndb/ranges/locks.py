@@ -216,14 +216,16 @@ class LockTable:
             return False
         return any(items_conflict(a, b) for a in waiter.items for b in items)
 
-    def _settle_conflicts(self, entry: LockEntry, items: list[Item]) -> bool:
-        """Wound every younger ACTIVE holder in the way (K3); whether any other holder remains."""
+    def _settle_conflicts(self, entry: LockEntry, items: list[Item], waited: bool = False) -> bool:
+        """Wound every younger ACTIVE holder in the way (K3); whether any other holder remains. `waited`: the request is
+        looked at again."""
         blocked = False
+        may_wound = not waited or "K3" not in self._canaries
         for item in items:
             for holder in self._holders(item):
                 if holder is entry or self.entries.get(holder.attempt) is not holder:
                     continue  # itself, or found twice (a span and a point) and wounded by the first
-                if holder.state is EntryState.ACTIVE and entry.age < holder.age:
+                if holder.state is EntryState.ACTIVE and entry.age < holder.age and may_wound:
                     self.wound(holder, entry, item[0])
                 else:
                     blocked = True
@@ -378,7 +380,7 @@ class LockTable:
             passed: list[Waiter] = []
             for waiter in self._waiters:
                 before = len(self.wounded)
-                blocked = self._settle_conflicts(waiter.entry, waiter.items) or any(
+                blocked = self._settle_conflicts(waiter.entry, waiter.items, waited=True) or any(
                     older.entry is not waiter.entry and self._waits_conflict(older, waiter.items)
                     for older in passed
                 )
@@ -517,7 +519,7 @@ class LockTable:
             blocked = any(
                 self._blocks(h, waiter) for item in waiter.items for h in self._holders(item)
             ) or any(o.entry is not waiter.entry and self._waits_conflict(o, waiter.items) for o in older)
-            if not blocked and "K3" not in self._canaries:
+            if not blocked:
                 raise InternalError(f"invariant 5: {waiter.entry} waits for nobody")
             older.append(waiter)
         for key, lock in self._points.items():

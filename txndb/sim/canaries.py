@@ -86,7 +86,7 @@ CANARIES: Final = tuple(
         ("C3", "a proposed transaction may still be wounded"),
         ("K1", "a lost token is answered with a new entry", (), LOCKING, False, ("R3",)),
         ("K2", "index entries and inserted keys are locked shared only", (), LOCKING),
-        ("K3", "locks are granted past older waiters"),
+        ("K3", "locks are granted past older waiters, who do not wound whoever got them"),
         ("K6", "a statement of a block is retried in a new attempt"),
         ("K7", "a rollback to a savepoint forgets the spans read and the wound", (), ("append", "rw")),
         ("M3", "prepare does not fix its bound above what was read", (), READING),
