@@ -13,7 +13,6 @@ Invariants:
 3. An acquisition has the age of the oldest transaction that waits for it (D6).
 4. Only the process that took a lease returns it: what an earlier one sent may yet commit, up to its expiry (D4).
 5. A DDL commits on the version it was bound against: it compares the version under its exclusive lock (D2).
-
 6. An older user never loses to a younger DDL: while one is left of a lease that was asked back, the lease is renewed
    with its age (D6). That needs the version row, so it wounds the DDL, which begins again and asks anew; the lease is
    then held as before, by all its users (D3: the version is unchanged). A DDL that is proposed is not wounded (C3): by

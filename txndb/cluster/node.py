@@ -222,9 +222,7 @@ class Node:
         complaints: dict[str, str] = {}
         while True:
             for address in addresses:
-                request = self._join_request(
-                    NodeId(0), 1
-                )  # anew: its clock may have found its servers meanwhile
+                request = self._join_request(NodeId(0), 1)  # anew: the clock may be synchronised by now
                 try:
                     payload = await self.body.transport.call(
                         address, "join", encode_join(request), JOIN_TIMEOUT_US

@@ -21,8 +21,6 @@ from txndb.txn.api import Lock, ProgramCompiler
 
 CHANCE_BITS = 53
 GARBAGE_CHUNKS_MAX = 20
-
-
 READ_ANEW_S = 0.05
 
 

@@ -79,10 +79,8 @@ class RocksEngine:
             return iter(())
         options = ReadOptions()
         options.set_iterate_upper_bound(end)
-        scan = self._backward if reverse else self._forward
-        return scan(
-            self._db.iter(options), start, options
-        )  # the view is pinned here, before the first pair is asked for
+        at = self._db.iter(options)  # the view is pinned here, before the first pair is asked for
+        return self._backward(at, start, options) if reverse else self._forward(at, start, options)
 
     def _forward(self, at: RdictIter, start: bytes, options: ReadOptions) -> Iterator[tuple[bytes, bytes]]:
         """`options` is kept for as long as `at` lives."""
