@@ -9,9 +9,7 @@ from typing import Any, TypeVar
 from txndb.cluster.node import Node
 from txndb.sim.brain import NodeBrain, node_parts
 from txndb.sim.clients import SimConnection
-from txndb.sim.clocks import ClockOptions
-from txndb.sim.host import Machinery, SimHost, address_of
-from txndb.sim.iosim import IoOptions
+from txndb.sim.host import Machinery, SimHost
 from txndb.sim.loop import VirtualLoop
 from txndb.sim.nemesis import both
 from txndb.sim.network import Network, NetworkOptions
@@ -40,26 +38,16 @@ class LeaseWorld:
         bury_worlds()
         self.loop = VirtualLoop()
         _unburied.append(self.loop)
-        trace = Trace()
-        self.network = Network(self.loop, derive(1, "net"), NetworkOptions(), trace)
-        parts = node_parts()
-        machinery = Machinery(
-            loop=self.loop,
+        self.network = Network(self.loop, derive(1, "net"), NetworkOptions(), Trace())
+        self.hosts = Machinery(
             network=self.network,
-            trace=trace,
+            parts=node_parts(),
             seed=seed,
-            clock=ClockOptions(),
-            io=IoOptions(),
+            machines=NODES,
             engine_flush_bytes=1_000_000,
             canaries=canaries,
             catalog_lease_us=LEASE_US,
-            machines=NODES,
-            open_brain=parts.open_brain,
-            new_disk=parts.new_disk,
-            new_engine=parts.new_engine,
-        )
-        first = [address_of(1)]
-        self.hosts = [SimHost(machinery, n, [] if n == 1 else first) for n in range(1, NODES + 1)]
+        ).hosts()
         for host in self.hosts:
             host.start()
             self._until_ready(host)

@@ -18,10 +18,7 @@ from txndb.encoding.keys import encode_int, encode_str, index_prefix, prefix_end
 from txndb.errors import RetryError, TxndbError
 from txndb.ids import Timestamp
 from txndb.sim.brain import NodeBrain, open_node
-from txndb.sim.disk import SimDisk
-from txndb.sim.host import SimBody, SqlSession
-from txndb.sim.parts import Parts
-from txndb.storage.memory import MemoryEngine
+from txndb.sim.host import Parts, SimBody, SqlSession
 from txndb.txn.api import Lock, ReadView, Snapshot, Txn
 
 TABLES = {"accounts": 60, "ring": 61, "reg0": 62, "reg1": 63, "reg2": 64}
@@ -229,4 +226,4 @@ def kv_parts() -> Parts:
     async def open_brain(body: SimBody) -> KvBrain:
         return KvBrain(await open_node(body))
 
-    return Parts(open_brain=open_brain, new_disk=SimDisk, new_engine=MemoryEngine)
+    return Parts(open_brain)

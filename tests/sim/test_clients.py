@@ -8,23 +8,19 @@ from typing import Any
 
 import pytest
 
-from tests.sim.toynode import ToyResult
+from tests.sim.toynode import Rangeless, ToyResult
 from txndb.errors import OutcomeUnknownError, RetryError, TxndbError, UnavailableError
 from txndb.sim.clients import Client
-from txndb.sim.clocks import ClockOptions
-from txndb.sim.disk import SimDisk
 from txndb.sim.history import History
-from txndb.sim.host import Brain, Machinery, SimBody, SimHost
-from txndb.sim.iosim import IoOptions
+from txndb.sim.host import Brain, Machinery, Parts, SimBody
 from txndb.sim.loop import VirtualLoop
 from txndb.sim.network import Network, NetworkOptions
 from txndb.sim.seeds import derive
 from txndb.sim.trace import Trace
 from txndb.sim.workloads.api import RefusedError
-from txndb.storage.memory import MemoryEngine
 
 
-class Scripted:
+class Scripted(Rangeless):
     """A brain and session in one: statements are logged, and `on` says what goes wrong at which."""
 
     def __init__(self, log: list[str], on: dict[str, list[Callable[[], None]]]) -> None:
@@ -38,36 +34,6 @@ class Scripted:
     async def new_session(self, user: str, database: str) -> Scripted:
         self.log.append("login")
         return Scripted(self.log, self.on)
-
-    async def drain(self) -> None:
-        pass
-
-    def transfer_lease(self, draw: int) -> None:
-        pass
-
-    def validate(self) -> None:
-        pass
-
-    def leads(self) -> list[int]:
-        return []
-
-    def raft_logs(self) -> dict[int, dict[int, tuple[int, bytes]]]:
-        return {}
-
-    def reigns(self) -> dict[int, int]:
-        return {}
-
-    def leases(self) -> list[int]:
-        return []
-
-    def applied(self, after: dict[int, int]) -> dict[int, list[tuple[int, int]]]:
-        return {}
-
-    def replica_digests(self) -> dict[int, tuple[int, bytes]]:
-        return {}
-
-    def pending(self) -> list[str]:
-        return []
 
     async def execute(self, sql: str, params: tuple[Any, ...] = ()) -> ToyResult:
         self.log.append(sql)
@@ -94,27 +60,12 @@ class Setting:
         self.log: list[str] = []
         self.on: dict[str, list[Callable[[], None]]] = {}
         self.history = History()
-        trace = Trace()
 
         async def open_brain(body: SimBody) -> Brain:
             return Scripted(self.log, self.on)
 
-        machinery = Machinery(
-            loop=self.loop,
-            network=Network(self.loop, derive(1, "net"), NetworkOptions(), trace),
-            trace=trace,
-            seed=1,
-            clock=ClockOptions(),
-            io=IoOptions(),
-            engine_flush_bytes=1000,
-            canaries=(),
-            catalog_lease_us=1_000_000,
-            machines=1,
-            open_brain=open_brain,
-            new_disk=SimDisk,
-            new_engine=MemoryEngine,
-        )
-        self.host = SimHost(machinery, 1, [])
+        network = Network(self.loop, derive(1, "net"), NetworkOptions(), Trace())
+        (self.host,) = Machinery(network, Parts(open_brain), seed=1, machines=1).hosts()
         self.host.start()
         self.loop.run_until_us(1000)
         self.client = Client(

@@ -20,12 +20,9 @@ import msgspec
 
 from txndb.errors import InternalError, OutcomeUnknownError, RetryError
 from txndb.ids import NodeId
-from txndb.sim.disk import SimDisk
-from txndb.sim.host import SimBody
+from txndb.sim.host import Parts, SimBody
 from txndb.sim.loop import Incarnation
-from txndb.sim.parts import Parts
 from txndb.storage.engine import WriteBatch
-from txndb.storage.memory import MemoryEngine
 
 
 class ToyResult(msgspec.Struct):
@@ -158,7 +155,44 @@ class ToySession:
         return ToyResult(f"{text.split()[0]} {max(cursor.rowcount, len(rows))}", rows)
 
 
-class ToyNode:
+class Rangeless:
+    """What the simulator asks of a brain (`txndb.sim.host.Brain`) that has no ranges, nor anything else to look at."""
+
+    async def close(self) -> None:
+        pass
+
+    def transfer_lease(self, draw: int) -> None:
+        pass
+
+    async def drain(self) -> None:
+        pass
+
+    def validate(self) -> None:
+        pass
+
+    def leads(self) -> list[int]:
+        return []
+
+    def raft_logs(self) -> dict[int, dict[int, tuple[int, bytes]]]:
+        return {}
+
+    def reigns(self) -> dict[int, int]:
+        return {}
+
+    def leases(self) -> list[int]:
+        return []
+
+    def applied(self, after: dict[int, int]) -> dict[int, list[tuple[int, int]]]:
+        return {}
+
+    def replica_digests(self) -> dict[int, tuple[int, bytes]]:
+        return {}
+
+    def pending(self) -> list[str]:
+        return []
+
+
+class ToyNode(Rangeless):
     def __init__(self, body: SimBody, db: ToyDatabase) -> None:
         self.body = body
         self.db = db
@@ -180,38 +214,11 @@ class ToyNode:
         assert (user, database) == ("root", "defaultdb")
         return ToySession(self, self.body.incarnation)
 
-    async def close(self) -> None:
-        pass
-
-    def transfer_lease(self, draw: int) -> None:
-        pass
-
-    async def drain(self) -> None:
-        pass
-
     def validate(self) -> None:
         assert all(isinstance(up, bool) for up in self.peers_up.values())
 
-    def leads(self) -> list[int]:
-        return []
-
-    def raft_logs(self) -> dict[int, dict[int, tuple[int, bytes]]]:
-        return {}
-
-    def reigns(self) -> dict[int, int]:
-        return {}
-
-    def leases(self) -> list[int]:
-        return []
-
-    def applied(self, after: dict[int, int]) -> dict[int, list[tuple[int, int]]]:
-        return {}
-
     def replica_digests(self) -> dict[int, tuple[int, bytes]]:
         return {1: (0, b"same")} if self.number <= 3 else {}
-
-    def pending(self) -> list[str]:
-        return []
 
     def tell(self, payload: bytes) -> None:
         for peer in sorted(self.peers_up):
@@ -248,7 +255,7 @@ def toy_parts(bug: str = "") -> Parts:
     async def open_brain(body: SimBody) -> ToyNode:
         return ToyNode(body, db)
 
-    return Parts(open_brain=open_brain, new_disk=SimDisk, new_engine=MemoryEngine)
+    return Parts(open_brain)
 
 
 def torn_parts() -> Parts:

@@ -11,10 +11,7 @@ from txndb.errors import TxndbError, UnavailableError
 from txndb.ids import RangeId
 from txndb.raft.types import Role
 from txndb.ranges import api
-from txndb.sim.disk import SimDisk
-from txndb.sim.host import SimBody, SqlSession
-from txndb.sim.parts import Parts
-from txndb.storage.memory import MemoryEngine
+from txndb.sim.host import Parts, SimBody, SqlSession
 
 
 class NodeBrain:
@@ -123,4 +120,4 @@ def node_parts() -> Parts:
     async def open_brain(body: SimBody) -> NodeBrain:
         return NodeBrain(await open_node(body))
 
-    return Parts(open_brain=open_brain, new_disk=SimDisk, new_engine=MemoryEngine)
+    return Parts(open_brain)

@@ -25,6 +25,7 @@ from txndb.clock import TimeSource
 from txndb.cluster.body import IoExecutor, Rand, Transport
 from txndb.cluster.options import RaftOptions
 from txndb.errors import TxndbError
+from txndb.limits import CATALOG_LEASE_US
 from txndb.sim.clocks import ClockOptions, SimClock
 from txndb.sim.disk import PowerLostError, SimDisk
 from txndb.sim.engine import EngineStore
@@ -36,6 +37,7 @@ from txndb.sim.seeds import derive
 from txndb.sim.trace import Trace
 from txndb.storage.disk import Disk
 from txndb.storage.engine import Engine
+from txndb.storage.memory import MemoryEngine
 
 CLONE_MACHINE: Final = 100
 """Machines that hold a copy of machine n's data are numbered n + 100, n + 200 and so on."""
@@ -102,23 +104,40 @@ class Brain(Protocol):
         """Locks, transactions and waiters still held; empty when the cluster is at rest."""
 
 
-class Machinery(msgspec.Struct, frozen=True):
-    """What all hosts of one world share."""
+class Parts(msgspec.Struct, frozen=True):
+    """What machines are put together from: the brain under test, their disks and engines."""
 
-    loop: VirtualLoop
-    network: Network
-    trace: Trace
-    seed: int
-    clock: ClockOptions
-    io: IoOptions
-    engine_flush_bytes: int
-    canaries: tuple[str, ...]
-    catalog_lease_us: int
-    machines: int
     open_brain: Callable[[SimBody], Awaitable[Brain]]
-    new_disk: Callable[[Random], SimDisk]
-    new_engine: Callable[[], Engine]
+    new_disk: Callable[[Random], SimDisk] = SimDisk
+    new_engine: Callable[[], Engine] = MemoryEngine
+
+
+class Machinery(msgspec.Struct, frozen=True):
+    """What all hosts of one world share. What is not given is calm and usual."""
+
+    network: Network
+    parts: Parts
+    seed: int
+    machines: int
+    clock: ClockOptions = ClockOptions()
+    io: IoOptions = IoOptions()
+    engine_flush_bytes: int = 4_000_000
+    canaries: tuple[str, ...] = ()
+    catalog_lease_us: int = CATALOG_LEASE_US
     raft: RaftOptions = RaftOptions()
+
+    @property
+    def loop(self) -> VirtualLoop:
+        return self.network.loop
+
+    @property
+    def trace(self) -> Trace:
+        return self.network.trace
+
+    def hosts(self) -> list[SimHost]:
+        """The world's machines, still off: the first begins a cluster, the others join it there."""
+        first = [address_of(1)]
+        return [SimHost(self, n, [] if n == 1 else first) for n in range(1, self.machines + 1)]
 
 
 class SimRand:
@@ -172,8 +191,8 @@ class SimHost:
         self.machine = machine
         self.address = address_of(machine)
         self.seeds = seeds
-        self.disk = shared.new_disk(derive(shared.seed, "disk", machine))
-        self.store = EngineStore(shared.new_engine, derive(shared.seed, "engine", machine))
+        self.disk = shared.parts.new_disk(derive(shared.seed, "disk", machine))
+        self.store = EngineStore(shared.parts.new_engine, derive(shared.seed, "engine", machine))
         self.clock = SimClock(shared.loop, derive(shared.seed, "clock", machine), shared.clock)
         self.boots = 0
         self.incarnation: Incarnation | None = None
@@ -315,7 +334,7 @@ class SimHost:
 
     async def _run(self, body: SimBody) -> None:
         try:
-            self.brain = brain = await self.shared.open_brain(body)
+            self.brain = brain = await self.shared.parts.open_brain(body)
             await brain.start(self.seeds, self.address)
         except (TxndbError, OSError) as error:
             self.fatal(error)

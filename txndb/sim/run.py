@@ -16,8 +16,8 @@ from typing import Final
 
 import msgspec
 
+from txndb.sim.host import Parts
 from txndb.sim.options import WorldOptions, draw_options
-from txndb.sim.parts import Parts
 from txndb.sim.replay import FORMAT, Replay
 from txndb.sim.shrink import Shrinker
 from txndb.sim.world import Report, ViolationError, World

@@ -33,14 +33,13 @@ from txndb.errors import CorruptionError, DiskFullError, StoreError, TxndbError,
 from txndb.limits import REPLICATION_FACTOR
 from txndb.sim.clients import Client, ClientOptions, ConnectionLostError, GaveUpError, Manners
 from txndb.sim.history import History
-from txndb.sim.host import Machinery, SimHost, address_of
+from txndb.sim.host import Machinery, Parts, SimHost
 from txndb.sim.loop import Incarnation, ProcessEnded, VirtualLoop, stack_of
 from txndb.sim.nemesis import Nemesis
 from txndb.sim.nemesis.scene import Scene
 from txndb.sim.network import Network
 from txndb.sim.operator import Operator
 from txndb.sim.options import Fault, WorldOptions, calm
-from txndb.sim.parts import Parts
 from txndb.sim.safety import RaftWatch
 from txndb.sim.schedule import Schedule
 from txndb.sim.seeds import derive
@@ -98,9 +97,7 @@ class World:
         self.loop.on_instant = self.trace.instant
         self.history = History()
         self.network = Network(self.loop, derive(options.seed, "network"), calm(options), self.trace)
-        machinery = self._machinery(parts)
-        first = [address_of(1)]
-        self.hosts = [SimHost(machinery, n, [] if n == 1 else first) for n in range(1, options.nodes + 1)]
+        self.hosts = self._machinery(parts).hosts()
         for host in self.hosts:
             host.on_fatal = self._on_fatal
             host.on_ready = self._on_ready
@@ -132,20 +129,16 @@ class World:
     def _machinery(self, parts: Parts) -> Machinery:
         options = self.options
         return Machinery(
-            loop=self.loop,
             network=self.network,
-            trace=self.trace,
+            parts=parts,
             seed=options.seed,
+            machines=options.nodes,
             clock=options.clock,
             io=options.io,
             engine_flush_bytes=options.engine_flush_bytes,
             canaries=options.canaries,
             catalog_lease_us=options.catalog_lease_us,
             raft=options.raft,
-            machines=options.nodes,
-            open_brain=parts.open_brain,
-            new_disk=parts.new_disk,
-            new_engine=parts.new_engine,
         )
 
     # --- the run --------------------------------------------------------------------------------------------------

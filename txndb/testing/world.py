@@ -31,12 +31,10 @@ from txndb.client.dial import APPLICATION_NAME
 from txndb.client.errors import OperationalError, lost
 from txndb.client.wire import Wire
 from txndb.errors import TxndbError
-from txndb.limits import CATALOG_LEASE_US
 from txndb.server.pg import PgServer
 from txndb.sim.brain import NodeBrain, node_parts
 from txndb.sim.clocks import ClockOptions
-from txndb.sim.host import Machinery, SimHost, address_of
-from txndb.sim.iosim import IoOptions
+from txndb.sim.host import Machinery, SimHost
 from txndb.sim.loop import VirtualLoop
 from txndb.sim.network import Link as NetworkLink
 from txndb.sim.network import Network, NetworkOptions
@@ -68,34 +66,19 @@ class SimulatedCluster:
         calm = NetworkOptions()
         self._network = Network(self._loop, derive(seed, "network"), calm, self._trace)
         self._calm = calm
-        self._bound_us = error_bound_us
-        self._hosts = self._make_hosts(nodes)
+        self._hosts = Machinery(
+            network=self._network,
+            parts=node_parts(),
+            seed=seed,
+            machines=nodes,
+            clock=ClockOptions(error_bound_us=error_bound_us),
+        ).hosts()
         self._servers: dict[int, tuple[int, PgServer]] = {}
         """By node: the boot it belongs to, and the front door."""
         for host in self._hosts:
             host.start()
             self._until_ready(host)
         self._until(self._replicated, "ranges have too few replicas")
-
-    def _make_hosts(self, nodes: int) -> list[SimHost]:
-        parts = node_parts()
-        machinery = Machinery(
-            loop=self._loop,
-            network=self._network,
-            trace=self._trace,
-            seed=self.seed,
-            clock=ClockOptions(error_bound_us=self._bound_us),
-            io=IoOptions(),
-            engine_flush_bytes=4_000_000,
-            canaries=(),
-            catalog_lease_us=CATALOG_LEASE_US,
-            machines=nodes,
-            open_brain=parts.open_brain,
-            new_disk=parts.new_disk,
-            new_engine=parts.new_engine,
-        )
-        first = [address_of(1)]
-        return [SimHost(machinery, n, [] if n == 1 else first) for n in range(1, nodes + 1)]
 
     def _replicated(self) -> bool:
         wanted = min(3, len(self._hosts))

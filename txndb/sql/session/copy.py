@@ -169,11 +169,7 @@ class CopyFrom:
         except TxndbError as error:
             raise await self._fail(error) from None
         if self.own:
-            try:
-                await self.session._commit(self.block)
-            except BaseException:
-                await self.block.rollback()
-                raise
+            await self.session._commit(self.block)
 
     async def abort(self, message: str) -> None:
         """The client gave up, or took too long."""

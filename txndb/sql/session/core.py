@@ -21,7 +21,6 @@ from typing import Any, Protocol, TypeVar
 from txndb.errors import (
     FeatureNotSupportedError,
     InFailedTransactionError,
-    OutcomeUnknownError,
     QueryCanceledError,
     RetryError,
     SqlError,
@@ -287,39 +286,29 @@ class SessionCore(Planning):
             txn = block.txn
             assert txn is not None
             age = txn.age
-            last = attempt == ATTEMPTS_MAX - 1
             try:
-                result = await work(block)
+                return await self._once(block, work)
             except RetryError as error:
-                await block.rollback()
                 patience.must_last(error)
-                if last:
+                if attempt == ATTEMPTS_MAX - 1:
                     raise
-                continue
-            except TxndbError as error:
-                # K4: what it saw may be a mixture
-                try:
-                    found = await self.true_error(block, error)
-                finally:
-                    await block.rollback()
-                if isinstance(found, RetryError) and not last:
-                    continue
-                raise found from None
-            except BaseException:
-                await block.rollback()
-                raise
-            try:
-                await self._commit(block)
-            except RetryError as error:
-                await block.rollback()
-                patience.must_last(error)
-                if last:
-                    raise
-                continue
-            except OutcomeUnknownError:
-                raise
-            return result
         raise AssertionError("unreachable")
+
+    async def _once(self, block: Block, work: Callable[[Block], Awaitable[Result]]) -> Result:
+        """`work` in `block`, committed; what fails is rolled back, and may have seen a mixture (rule K4)."""
+        try:
+            result = await work(block)
+        except TxndbError as error:
+            try:
+                found = await self.true_error(block, error)
+            finally:
+                await block.rollback()
+            raise found from None
+        except BaseException:
+            await block.rollback()
+            raise
+        await self._commit(block)
+        return result
 
     async def true_error(self, block: Block, error: TxndbError) -> TxndbError:
         """The error to give: what may come of a mixed view is a lost transaction (K4) if a lock was lost or the
@@ -398,11 +387,7 @@ class SessionCore(Planning):
         block, self.implicit = self.implicit, None
         if block is not None:
             self._end_of_implicit()
-            try:
-                await self._commit(block)
-            except BaseException:
-                await block.rollback()
-                raise
+            await self._commit(block)
             self.kept_age = None
 
     def _locate(self, source: Source, error: TxndbError) -> None:

@@ -67,14 +67,6 @@ class Session(SessionCore):
                 control = isinstance(node, ast.Begin | ast.Commit | ast.Rollback)
                 if self.block is None and self.implicit is None and not control:
                     self.implicit = self._open()
-                if self.implicit is not None and isinstance(node, ast.Begin):
-                    self.block, self.implicit = self.implicit, None
-                    self.block.explicit = True
-                    yield Result("BEGIN")
-                    continue
-                if self.implicit is not None and isinstance(node, ast.Commit | ast.Rollback):
-                    self.block, self.implicit = self.implicit, None
-                    self.notice("WARNING", "25P01", "there is no transaction in progress")
                 result = await self.guard(self._statement(source, ()))
                 if node is statements[-1] and result.copy is None:
                     await self.guard(self._commit_implicit())

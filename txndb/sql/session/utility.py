@@ -137,11 +137,8 @@ def _end(session: SessionCore, *, keep_settings: bool) -> Block:
 
 
 async def _commit(session: SessionCore, node: ast.Commit, _s: Source, _p: Any, block: Block | None) -> Result:
+    _take_implicit(session, "COMMIT", node.chain)
     if session.block is None:
-        _refuse_chain("COMMIT", node.chain)
-        if session.implicit is not None:
-            await session.sync()
-        session.notice("WARNING", "25P01", "there is no transaction in progress")
         return Result("COMMIT")
     failed, read_only = session.block.failed, session.block.read_only
     ended = _end(session, keep_settings=not failed)
@@ -154,15 +151,19 @@ async def _commit(session: SessionCore, node: ast.Commit, _s: Source, _p: Any, b
     except RetryError:
         if ended.txn is not None:
             session.kept_age = ended.txn.age
-        await ended.rollback()
         raise
     _chain(session, node.chain, read_only)
     return Result("COMMIT")
 
 
-def _refuse_chain(what: str, chain: bool) -> None:
+def _take_implicit(session: SessionCore, what: str, chain: bool) -> None:
+    """Without a block it is the implicit transaction, if any, that ends, with a warning."""
+    if session.block is not None:
+        return
     if chain:
         raise sql_error("25P01", f"{what} AND CHAIN can only be used in transaction blocks")
+    session.notice("WARNING", "25P01", "there is no transaction in progress")
+    session.block, session.implicit = session.implicit, None
 
 
 def _chain(session: SessionCore, chain: bool, read_only: bool) -> None:
@@ -174,9 +175,8 @@ def _chain(session: SessionCore, chain: bool, read_only: bool) -> None:
 async def _rollback(
     session: SessionCore, node: ast.Rollback, _s: Source, _p: Any, block: Block | None
 ) -> Result:
+    _take_implicit(session, "ROLLBACK", node.chain)
     if session.block is None:
-        _refuse_chain("ROLLBACK", node.chain)
-        session.notice("WARNING", "25P01", "there is no transaction in progress")
         return Result("ROLLBACK")
     read_only = session.block.read_only
     ended = _end(session, keep_settings=False)
