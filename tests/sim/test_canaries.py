@@ -67,7 +67,9 @@ def test_seeds_that_drew_nothing_of_the_rule_are_counted_and_not_run() -> None:
     assert [look.by for look in hunt(canary, Request(), range(1, 500), 1)] == [""] * 499
 
 
-@pytest.mark.parametrize("rule", ["C3", "P1", "P6", "ack-before-persist", "stale-lease"])
+@pytest.mark.parametrize(
+    "rule", ["C3", "P1", "P6", "ack-before-persist", "stale-lease", "L1", "L2", "M3", "T2", "T4"]
+)
 def test_a_canary_that_sings_soon_is_heard_within_a_few_seeds(rule: str) -> None:
     canary = next(canary for canary in CANARIES if canary.rule == rule)
     looks = list(hunt(canary, Request(), range(1, 41), 1))

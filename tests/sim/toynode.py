@@ -170,6 +170,12 @@ class Rangeless:
     def validate(self) -> None:
         pass
 
+    async def split_prepared(self) -> None:
+        pass
+
+    def handed(self) -> dict[int, int]:
+        return {}
+
     def leads(self) -> list[int]:
         return []
 

@@ -159,6 +159,7 @@ class Node:
             self.compile_program,
             self.options.canaries,
             self.options.raft,
+            self.options.new_replica,
         )
         if not fresh:
             await self._reconcile()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from txndb.limits import (
@@ -19,6 +21,7 @@ from txndb.limits import (
     OUTCOME_TTL_US,
     NodeLimits,
 )
+from txndb.ranges.replica import Replica
 
 
 class RaftOptions(msgspec.Struct, frozen=True):
@@ -51,3 +54,5 @@ class NodeOptions(msgspec.Struct, frozen=True):
     settings: dict[str, str] = {}
     """What session parameters are here where the client does not say."""
     canaries: frozenset[str] = frozenset()
+    new_replica: Callable[..., Replica] = Replica
+    """What makes a replica; the simulator's ones are watched."""

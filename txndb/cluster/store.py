@@ -132,6 +132,7 @@ class Store:
         compile_program: Callable[[bytes], Callable[[bytes], bool]],
         canaries: frozenset[str] = frozenset(),
         raft_options: RaftOptions = RaftOptions(),
+        new_replica: Callable[..., Replica] = Replica,
     ) -> None:
         self.body = body
         self.engine = engine
@@ -144,6 +145,7 @@ class Store:
         self._compile = compile_program
         self._canaries = canaries
         self._raft_options = raft_options
+        self._new_replica = new_replica
         self._loop = asyncio.get_running_loop()
         self._marked: list[Slot] = []
         self._to_persist: list[tuple[Slot, Ready]] = []
@@ -206,7 +208,9 @@ class Store:
             self.body.rand.randrange,
             newborn=newborn,
         )
-        replica = Replica(self, range_id, replica_id, raft, state, self.clock, self._compile, self._canaries)
+        replica = self._new_replica(
+            self, range_id, replica_id, raft, state, self.clock, self._compile, self._canaries
+        )
         slot = Slot(replica, log)
         self.slots[range_id] = slot
         if raft.has_ready():

@@ -313,7 +313,12 @@ class RangeState:
         self._put_settings(batch)
 
     def _write_versions(self, batch: WriteBatch, writes: list[Write], at: Timestamp) -> None:
+        start, end = self.descriptor.start, self.descriptor.end
         for key, value in writes:
+            if (
+                not start <= key < end
+            ):  # C1 keeps such a command away; what came through would never be seen again
+                raise InternalError(f"range {self.range_id}: a write of {key.hex()} beyond its borders")
             if value is None:
                 mvcc.delete(batch, key, at)
             else:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+from collections.abc import Callable
+from functools import partial
+from typing import Final
 
+from txndb.cluster.membership import NEXT_RANGE_KEY, take_number
 from txndb.cluster.node import Node
 from txndb.cluster.options import NodeOptions
 from txndb.cluster.store import Slot
@@ -11,7 +16,13 @@ from txndb.errors import TxndbError, UnavailableError
 from txndb.ids import RangeId
 from txndb.raft.types import Role
 from txndb.ranges import api
+from txndb.ranges.locks import EntryState
+from txndb.ranges.replica import Replica
 from txndb.sim.host import Parts, SimBody, SqlSession
+from txndb.sim.promises import WatchedReplica
+
+_LOOK_S: Final = 0.001
+_LOOKS_MAX: Final = 3_000
 
 
 class NodeBrain:
@@ -46,6 +57,39 @@ class NodeBrain:
         # Refused where another transfer or change of replicas is under way: then this one does not happen.
         with contextlib.suppress(TxndbError):
             replica.handle(api.TransferLease(descriptor.start, target), None)
+
+    async def split_prepared(self) -> None:
+        node = self.node
+        with contextlib.suppress(TxndbError):  # as any split, it may fail
+            right_id = RangeId(await take_number(node, NEXT_RANGE_KEY, 2))
+            for _ in range(_LOOKS_MAX):
+                cut = self._cut_of_prepared()
+                if cut:
+                    await node.sender.send(cut, api.SplitAt(cut, right_id), node.sender.deadline_us())
+                    return
+                await asyncio.sleep(_LOOK_S)
+
+    def _cut_of_prepared(self) -> bytes:
+        """A key that has all writes of a prepared transaction on one side, and another lock of it alone on the other;
+        empty if there is none."""
+        for replica in self.node.store.leaders():
+            if replica.leaseholder is None:
+                continue
+            for entry in replica.leaseholder.locks.entries.values():
+                if entry.state is not EntryState.PREPARED or not entry.writes:
+                    continue
+                first, last = min(entry.writes), max(entry.writes)
+                if any(start < first for start in (*entry.points, *(start for start, _, _ in entry.spans))):
+                    return first
+                cut = min((key for key in entry.points if key > last), default=b"")
+                if cut:
+                    return cut
+        return b""
+
+    def handed(self) -> dict[int, int]:
+        return {
+            id_: s.replica.handover.term for id_, s in self._slots().items() if s.replica.handover is not None
+        }
 
     def leads(self) -> list[int]:
         try:
@@ -100,6 +144,9 @@ class NodeBrain:
 async def open_node(body: SimBody) -> Node:
     """Recover the machine's node with the world's options."""
     shared = body.host.shared
+    new_replica: Callable[..., Replica] = Replica
+    if shared.promises is not None:
+        new_replica = partial(WatchedReplica, shared.promises, f"n{body.host.machine}")
     options = NodeOptions(
         # One host for all, or one each: then the second to join has E raised (rule T1).
         host_id=f"host{body.host.machine}" if shared.seed % 3 == 0 else "host",
@@ -110,6 +157,7 @@ async def open_node(body: SimBody) -> Node:
         catalog_lease_us=shared.catalog_lease_us,
         raft=shared.raft,
         canaries=frozenset(shared.canaries),
+        new_replica=new_replica,
     )
     return await Node.open(body, options)
 

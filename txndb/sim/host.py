@@ -32,6 +32,7 @@ from txndb.sim.engine import EngineStore
 from txndb.sim.iosim import IoOptions, SimIo
 from txndb.sim.loop import Incarnation, ProcessEnded, VirtualLoop, settle
 from txndb.sim.network import Network, SimTransport
+from txndb.sim.promises import Promises
 from txndb.sim.rot import is_found_at_open
 from txndb.sim.seeds import derive
 from txndb.sim.trace import Trace
@@ -82,6 +83,12 @@ class Brain(Protocol):
 
     def validate(self) -> None: ...
 
+    async def split_prepared(self) -> None:
+        """Split a range led here between what a prepared transaction reads and what it writes, if one comes soon."""
+
+    def handed(self) -> dict[int, int]:
+        """Per range a leader has handed over to this node, which does not serve it yet: the term that is for."""
+
     def leads(self) -> list[int]:
         """The ranges this node holds the lease of, in order."""
 
@@ -125,6 +132,8 @@ class Machinery(msgspec.Struct, frozen=True):
     canaries: tuple[str, ...] = ()
     catalog_lease_us: int = CATALOG_LEASE_US
     raft: RaftOptions = RaftOptions()
+    promises: Promises | None = None
+    """Who is told what leaseholders promise."""
 
     @property
     def loop(self) -> VirtualLoop:

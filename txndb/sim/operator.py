@@ -59,6 +59,7 @@ class Operator:
             "restart": self._restart,
             "schema": self._schema.act,
             "old_read": self._past.act,
+            "split_prepared": self._split_prepared,
         }
 
     async def run(self) -> None:
@@ -105,6 +106,18 @@ class Operator:
             self._trace.counts["split_refused"] += 1
         finally:
             client.close()
+
+    async def _split_prepared(self, rng: Random) -> None:
+        """A split where chance hardly puts one: it leaves a half of what is prepared without a write (rule R4)."""
+        host = rng.choice(self._hosts)
+        if (
+            self._splits < SPLITS_MAX
+            and host.ready
+            and host.incarnation is not None
+            and host.brain is not None
+        ):
+            self._splits += 1
+            host.incarnation.spawn(host.brain.split_prepared())
 
     async def _transfer(self, rng: Random) -> None:
         host, draw = rng.choice(self._hosts), rng.randrange(1 << 32)

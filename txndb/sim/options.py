@@ -60,8 +60,9 @@ EVENT_FAULTS: Final[dict[str, tuple[str, ...]]] = {
     "disk": ("stall", "sync_error", "write_error", "full"),
     "clock": ("clock_step",),
 }
-SQL_DATABASE_KINDS: Final = ("schema", "old_read")
-"""Acts that only a whole SQL database understands: DDL on the workload's tables, reads of the past."""
+SQL_DATABASE_KINDS: Final = ("schema", "old_read", "split_prepared")
+"""Acts that only a whole SQL database understands: DDL on the workload's tables, reads of the past, splits beside what
+a prepared transaction writes."""
 LATER_FAULTS: Final[dict[str, tuple[str, ...]]] = {
     "crash": ("kill_leader", "pause_leader", "lose", "half_lost", "clone"),
     "net": ("isolate_first", "isolate_busiest", "clog", "clog_leader", "corrupt"),
@@ -75,7 +76,7 @@ WIDE_ELECTIONS: Final = {"heartbeat_us": 40_000, "election_min_us": 150_000, "el
 """With them a leader that is cut off goes on for long beside its successor, and only its lease tells it (rule L2)."""
 RAFT_FAULTS: Final[dict[str, tuple[str, ...]]] = {
     "crash": ("power_torn", "voters_restart"),
-    "net": ("short_reigns",),
+    "net": ("short_reigns", "lost_handover"),
 }
 """Aimed at elections and at the log's last flush; again a stream of their own."""
 RAFT_WEIGHT: Final = 3
@@ -212,8 +213,12 @@ def _draw_later_kinds(rng: Random, used: tuple[str, ...]) -> list[str]:
 def _draw_sql_kinds(rng: Random, workload: str, beyond: bool) -> tuple[str, ...]:
     """The workload of DDL changes its tables itself, and looks at all columns. Snapshots are only as good as the
     clocks (`beyond`: they are bad)."""
-    schema, old_read = rng.random() < 0.5, rng.random() < 0.5
-    kinds = (("schema", schema and workload != "ddl"), ("old_read", old_read and not beyond))
+    schema, old_read, split = rng.random() < 0.5, rng.random() < 0.5, rng.random() < 0.5
+    kinds = (
+        ("schema", schema and workload != "ddl"),
+        ("old_read", old_read and not beyond),
+        ("split_prepared", split),
+    )
     return tuple(kind for kind, drawn in kinds if drawn)
 
 

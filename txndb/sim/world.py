@@ -40,6 +40,7 @@ from txndb.sim.nemesis.scene import Scene
 from txndb.sim.network import Network
 from txndb.sim.operator import Operator
 from txndb.sim.options import Fault, WorldOptions, calm
+from txndb.sim.promises import Promises
 from txndb.sim.safety import RaftWatch
 from txndb.sim.schedule import Schedule
 from txndb.sim.seeds import derive
@@ -139,6 +140,7 @@ class World:
             canaries=options.canaries,
             catalog_lease_us=options.catalog_lease_us,
             raft=options.raft,
+            promises=Promises(self.loop.problems.append, clocks_hold=options.real_time_holds),
         )
 
     # --- the run --------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Faults aimed at elections: leaders that fall silent as soon as they were elected, voters that restart right after
-they have voted. Chance alone hardly ever meets the few hundred microseconds in which either hurts."""
+they have voted, handovers that come to nothing. Chance alone hardly ever meets the few hundred microseconds in which
+they hurt."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from txndb.sim.network import Link
 _LOOK_S: Final = 0.000_2
 _LOOKS_MAX: Final = 15_000
 """Looks for the next leader; together the longest election."""
+_LOOKS_A_TRANSFER: Final = 1_000
 _REIGNS_MAX: Final = 8
 
 
@@ -67,6 +69,47 @@ async def voters_restart(scene: Scene) -> None:
         scene.network.unblock(silent)
 
 
+async def lost_handover(scene: Scene) -> None:
+    """A leader hands over to a successor that nobody hears, so somebody else leads first. That one falls silent in
+    turn, and the successor may lead with a handover it must not believe any more (rule L4)."""
+    found = await _next_heir(scene)
+    if found is None:
+        return
+    heir, range_id, term = found
+    silent = _from(scene, heir)
+    scene.note(f"n{heir.machine} inherits range {range_id} for term {term}, unheard")
+    scene.network.block(silent)
+    try:
+        between = await _next_reign(scene, range_id, term - 1)
+        if between is None:
+            return
+        host, term = between
+        await scene.lasts()
+        scene.note(f"n{host.machine}, leader of range {range_id} in term {term}, is not heard any more")
+        before, silent = silent, _from(scene, host)
+        scene.network.block(silent)
+        scene.network.unblock(before)
+        await _next_reign(scene, range_id, term)
+        await scene.lasts()
+    finally:
+        scene.network.unblock(silent)
+
+
+async def _next_heir(scene: Scene) -> tuple[SimHost, int, int] | None:
+    """(machine, range, term) of a replica that was just told to lead in a term, by a leader that was asked to."""
+    for look in range(_LOOKS_MAX):
+        if look % _LOOKS_A_TRANSFER == 0:
+            host = scene.busiest()
+            if host.ready and host.incarnation is not None and host.brain is not None:
+                host.incarnation.call_soon(host.brain.transfer_lease, scene.rng.randrange(1 << 32))
+        for host in scene.hosts:
+            if host.ready and host.brain is not None:
+                for range_id, term in host.brain.handed().items():
+                    return host, range_id, term
+        await asyncio.sleep(_LOOK_S)
+    return None
+
+
 def _from(scene: Scene, host: SimHost) -> list[Link]:
     return [(host.machine, other.machine) for other in scene.hosts if other is not host]
 
@@ -102,4 +145,5 @@ async def _next_reign(scene: Scene, range_id: int, after_term: int) -> tuple[Sim
 FAULTS: Final[dict[str, Callable[[Scene], Awaitable[None]]]] = {
     "short_reigns": short_reigns,
     "voters_restart": voters_restart,
+    "lost_handover": lost_handover,
 }
