@@ -6,7 +6,7 @@ becomes final. A DDL transaction revokes all leases as the last step of its comm
 (so no lease can be taken), asks each holder to return its lease, and commits above every returned `used_ts` and every
 expiry not returned.
 
-Invariants:
+Invariants (`validate` looks at 1, 3 and 7):
 1. A lease is usable only once its acquisition is known to be committed, and not if its number was asked back (D3, D5).
 2. A returned lease has no user left that could commit at or above `used_ts`: they ended, were wounded, are snapshots
    at or below it, or their outcome is unknown and they end by `used_ts` (D2, D4).
@@ -17,6 +17,7 @@ Invariants:
    with its age (D6). That needs the version row, so it wounds the DDL, which begins again and asks anew; the lease is
    then held as before, by all its users (D3: the version is unchanged). A DDL that is proposed is not wounded (C3): by
    then it has every return it waited for, or waited the expiry out.
+7. At no timestamp two versions may be used: what was taken of a version ends before a later version was first read.
 
 Clocks are compared with nothing here but to decide when to renew: what binds are timestamps (D1). An older transaction
 that idles is waited for like the holder of any lock: meanwhile nobody younger than the DDL can take a lease, and the
@@ -148,6 +149,14 @@ class NodeLeases:
         """DDL of this node that waits for leases to return: a user of its own lease that needs no renewal."""
         self._acquiring: asyncio.Task[None] | None = None
         self._acquiring_age: Age | None = None
+        self._begun_age: Age | None = None
+        """The age that the transaction of the acquisition under way has."""
+        self._oldest_waiter: Age | None = None
+        """The oldest transaction that has waited for this acquisition."""
+        self._installed = 0
+        """The number of the latest acquisition that came into use."""
+        self._newest = (0, Timestamp(0))
+        """The newest version that an acquisition found, and the first timestamp it was found at."""
         self._request = 0
         self._answers: dict[int, tuple[NodeId, asyncio.Future[Timestamp]]] = {}
         self._returning: dict[tuple[NodeId, int], None] = {}
@@ -243,6 +252,8 @@ class NodeLeases:
             task = self._start_acquiring(age)
         elif age is not None and self._is_older(age) and "D6" not in self.canaries:
             task = self._restart_acquiring(age)
+        if age is not None:
+            self._oldest_waiter = age if self._oldest_waiter is None else min(age, self._oldest_waiter)
         await asyncio.shield(asyncio.gather(task, return_exceptions=True))
         error = task.exception() if not task.cancelled() else None
         if isinstance(error, LockTimeoutError):
@@ -266,6 +277,7 @@ class NodeLeases:
     def _start_acquiring(self, age: Age | None) -> asyncio.Task[None]:
         task: asyncio.Task[None] = self._node.spawn(self._acquire(age), "catalogue lease")
         self._acquiring, self._acquiring_age = task, age
+        self._begun_age = self._oldest_waiter = None
         task.add_done_callback(self._on_acquired)
         return task
 
@@ -280,12 +292,14 @@ class NodeLeases:
         own_age = None if age is None else (age[0], age[1] + b"\0")
         for _ in range(ACQUIRE_ATTEMPTS_MAX):
             txn = node.begin(own_age)
-            own_age = txn.age
+            own_age = self._begun_age = txn.age
             try:
                 row, version = await self._write_row(txn)
                 at = await txn.commit()
             except RetryError:
                 await txn.rollback()
+                if self._acquiring is not asyncio.current_task():
+                    return  # replaced while its commit was under way, which no cancellation ends (M7)
                 continue
             except BaseException:
                 await txn.rollback()
@@ -312,12 +326,17 @@ class NodeLeases:
 
     async def _install(self, row: LeaseRow, version: int, at: Timestamp) -> None:
         """The acquisition is known committed at `at`: use it, unless it was asked back meanwhile (D5)."""
+        if version > self._newest[0]:
+            self._newest = (version, at)
+        if row.number <= self._installed:
+            return  # its outcome was learned late: a later acquisition is in use
         held = self._held
         if held is None:
             held = next((lease for lease in self._leaving if lease.catalog.version == version), None)
         if held is not None and (held.catalog.version == version or "D3" in self.canaries):
             if row.number > self._asked_back:
                 held.number, held.not_after = row.number, row.expiry
+                self._installed = row.number
                 if held in self._leaving:  # whoever asked for it back has lost (invariant 6)
                     self._leaving.remove(held)
                     self._held = held
@@ -325,6 +344,9 @@ class NodeLeases:
         catalog = await load_catalog(SnapshotReads(self._node, at), version)
         if row.number <= self._asked_back and "D5" not in self.canaries:
             return
+        if row.number <= self._installed:
+            return
+        self._installed = row.number
         self.acquired_count += 1
         self._held = HeldLease(catalog, row.number, at, row.expiry)
 
@@ -417,6 +439,28 @@ class NodeLeases:
             else:
                 blocking = True
         return blocking
+
+    # -- watching ------------------------------------------------------------------------------------------
+
+    def validate(self) -> None:
+        """Raise `InternalError` if an invariant of the module docstring does not hold."""
+        held = self._held
+        if held is not None and held.number <= self._asked_back:
+            raise InternalError(
+                f"catalogue leases, invariant 1: number {held.number} was asked back, and is used"
+            )
+        begun, waiter = self._begun_age, self._oldest_waiter
+        if self._acquiring is not None and begun and waiter and begun > (waiter[0], waiter[1] + b"\0"):
+            raise InternalError(
+                f"catalogue leases, invariant 3: one is taken at the age {begun}, and {waiter} waits for it"
+            )
+        version, at = self._newest
+        for lease in self._leaving if held is None else [held, *self._leaving]:
+            if lease.catalog.version < version and lease.not_after >= at:
+                raise InternalError(
+                    f"catalogue leases, invariant 7: version {lease.catalog.version} may be used until "
+                    f"{lease.not_after}, and version {version} was there at {at}"
+                )
 
     # -- revoking (DDL) ------------------------------------------------------------------------------------
 

@@ -641,6 +641,7 @@ class Node:
         """Raise `InternalError` if an invariant of any part does not hold."""
         if self._store is not None:
             self._store.validate()
+        self.sql.leases.validate()
 
 
 _ITEM_HANDLERS: dict[type, Any] = {
