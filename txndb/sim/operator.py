@@ -2,8 +2,9 @@
 
 Ranges are split at random keys, leases are transferred, nodes are restarted gracefully: hand over, hang up, close,
 start – sometimes with the power lost right after the close, which must have left nothing to lose. Tables of whatever
-workload runs get and lose indexes and columns (`txndb.sim.schemaactor`), and the past is read again and again while
-versions are collected (`txndb.sim.pastreader`).
+workload runs get and lose indexes and columns (`txndb.sim.schemaactor`), two people change one table while the gateway
+of one of them sleeps (`txndb.sim.schemarace`), and the past is read again and again while versions are collected
+(`txndb.sim.pastreader`).
 
 It has a schedule of its own, so that with or without it the nemesis draws the same.
 """
@@ -22,6 +23,7 @@ from txndb.sim.nemesis.scene import Scene
 from txndb.sim.pastreader import PastReader
 from txndb.sim.schedule import Schedule
 from txndb.sim.schemaactor import SchemaActor
+from txndb.sim.schemarace import SchemaRace
 from txndb.sim.trace import Trace
 from txndb.sim.workloads import Workload
 
@@ -51,6 +53,7 @@ class Operator:
         self._client = client
         self._splits = 0
         self._schema = SchemaActor(client, SCHEMA_CLIENT, trace, problem)
+        self._race = SchemaRace(hosts, trace, problem)
         self._past = PastReader(client, PAST_CLIENT, trace, problem)
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._actions: dict[str, Callable[[Random], Awaitable[None]]] = {
@@ -58,6 +61,7 @@ class Operator:
             "transfer": self._transfer,
             "restart": self._restart,
             "schema": self._schema.act,
+            "schema_race": self._race.act,
             "old_read": self._past.act,
             "split_prepared": self._split_prepared,
         }
@@ -88,9 +92,10 @@ class Operator:
 
     async def check(self, client: Client) -> list[str]:
         """What is wrong, on a cluster at rest, with what was done here."""
-        if not any(act.kind == "schema" for act in self._schedule.taken):
-            return []
-        return await self._schema.check(client)
+        problems = await self._race.check(client)
+        if any(act.kind == "schema" for act in self._schedule.taken):
+            problems += await self._schema.check(client)
+        return problems
 
     async def _act(self, kind: str, rng: Random) -> None:
         await self._actions[kind](rng)

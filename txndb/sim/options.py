@@ -60,9 +60,12 @@ EVENT_FAULTS: Final[dict[str, tuple[str, ...]]] = {
     "disk": ("stall", "sync_error", "write_error", "full"),
     "clock": ("clock_step",),
 }
-SQL_DATABASE_KINDS: Final = ("schema", "old_read", "split_prepared")
+SCHEMA_RACE: Final = "schema_race"
+SQL_DATABASE_KINDS: Final = ("schema", "old_read", "split_prepared", SCHEMA_RACE)
 """Acts that only a whole SQL database understands: DDL on the workload's tables, reads of the past, splits beside what
-a prepared transaction writes."""
+a prepared transaction writes, DDL that races DDL."""
+RACE_LEASE_US: Final = 2_000_000
+"""A race lasts as long as a catalogue lease: with longer ones there would be one a run."""
 LATER_FAULTS: Final[dict[str, tuple[str, ...]]] = {
     "crash": ("kill_leader", "pause_leader", "lose", "half_lost", "clone"),
     "net": ("isolate_first", "isolate_busiest", "clog", "clog_leader", "corrupt"),
@@ -154,11 +157,7 @@ def draw_options(
     used = tuple(kind for kind in chosen if kind in allowed)
     kinds = [kind for category in CATEGORIES for kind in EVENT_FAULTS[category] if _keep(rng, category, used)]
     kinds += _draw_later_kinds(derive(seed, "options/faults"), used)
-    aimed = derive(seed, "options/raft")
-    for kind in [
-        kind for category in sorted(RAFT_FAULTS) for kind in RAFT_FAULTS[category] if category in used
-    ]:
-        kinds += [kind] * RAFT_WEIGHT if aimed.random() < 0.4 else []
+    kinds += _draw_raft_kinds(derive(seed, "options/raft"), used)
     later = derive(seed, "options/database")
     if later.random() < SQL_WORKLOADS_SHARE and sql:
         drawn_workload = later.choice((*SQL_WORKLOADS, CHANGES_ITS_SCHEMA))  # DDL has the most to lose
@@ -167,6 +166,10 @@ def draw_options(
     if sql and disturbed:
         beyond = CLOCK_BEYOND in kinds
         database_kinds += _draw_sql_kinds(derive(seed, "options/sql"), workload or drawn_workload, beyond)
+    database_every_us = later.choice((200_000, 600_000, 2_000_000))
+    catalog_lease_us = later.choice((2_000_000, 5_000_000, CATALOG_LEASE_US))
+    if _draw_race(derive(seed, "options/race"), workload or drawn_workload) and sql and disturbed:
+        database_kinds, catalog_lease_us = (*database_kinds, SCHEMA_RACE), RACE_LEASE_US
     nodes = nodes or drawn_nodes
     small = nodes <= SMALL_NODES and seconds <= SMALL_SECONDS
     return WorldOptions(
@@ -185,8 +188,8 @@ def draw_options(
         engine_flush_bytes=rng.choice((20_000, 200_000, 4_000_000)),
         canaries=canaries,
         database_kinds=database_kinds,
-        database_every_us=later.choice((200_000, 600_000, 2_000_000)),
-        catalog_lease_us=later.choice((2_000_000, 5_000_000, CATALOG_LEASE_US)),
+        database_every_us=database_every_us,
+        catalog_lease_us=catalog_lease_us,
         raft=_draw_raft(derive(seed, "options/log")),
         client=_draw_client(derive(seed, "options/client"), faulty=CLIENT in allowed),
         validate_every_event=small and derive(seed, "options/validate").random() < 0.3,
@@ -210,6 +213,11 @@ def _draw_later_kinds(rng: Random, used: tuple[str, ...]) -> list[str]:
     return kinds
 
 
+def _draw_raft_kinds(rng: Random, used: tuple[str, ...]) -> list[str]:
+    kinds = [kind for category in sorted(RAFT_FAULTS) for kind in RAFT_FAULTS[category] if category in used]
+    return [kind for kind in kinds if rng.random() < 0.4 for _ in range(RAFT_WEIGHT)]
+
+
 def _draw_sql_kinds(rng: Random, workload: str, beyond: bool) -> tuple[str, ...]:
     """The workload of DDL changes its tables itself, and looks at all columns. Snapshots are only as good as the
     clocks (`beyond`: they are bad)."""
@@ -220,6 +228,10 @@ def _draw_sql_kinds(rng: Random, workload: str, beyond: bool) -> tuple[str, ...]
         ("split_prepared", split),
     )
     return tuple(kind for kind, drawn in kinds if drawn)
+
+
+def _draw_race(rng: Random, workload: str) -> bool:
+    return rng.random() < 0.5 and workload != CHANGES_ITS_SCHEMA
 
 
 def _draw_network(rng: Random, *, faulty: bool) -> NetworkOptions:
