@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.cluster.leaseworld import LEASE_US, LeaseWorld
-from txndb.cluster.catalogleases import LeaseRow, Revoke, _encode
+from txndb.cluster.catalogleases import LeaseRow, NodeLeases, Revoke, _encode
 from txndb.errors import InternalError, LockTimeoutError, RetryError
 from txndb.ids import NodeId, Timestamp
+from txndb.txn.coordinator import Transaction
 
 LEASE_S = LEASE_US / 1e6
 
@@ -297,6 +298,40 @@ def test_d6_an_acquisition_has_the_age_of_the_oldest_that_waits(world: LeaseWorl
 
 def test_d6_without_it_the_oldest_waits_behind_a_younger_ddl(build: Build) -> None:
     assert _old_joiner(build("D6")) == (False, "catalogue leases, invariant 3")
+
+
+def _number(leases: NodeLeases) -> int:
+    """Of the lease in use."""
+    assert leases._held is not None
+    return leases._held.number
+
+
+def _is_committing(world: LeaseWorld, number: int) -> bool:
+    """Whether a node has sent what decides a transaction."""
+    attempts = world.node(number).transactions.values()
+    return any(isinstance(attempt, Transaction) and attempt.sealed for attempt in attempts)
+
+
+def test_d6_an_acquisition_that_was_replaced_amid_its_commit_does_not_try_again(world: LeaseWorld) -> None:
+    """Node 3 is cut off just then, an older joiner begins another, and the first one learns that it was aborted."""
+    leases = world.node(3).sql.leases
+    older, younger = world.connect(3), world.connect(3)
+    world.execute(older, "BEGIN")
+    world.execute(younger, "BEGIN")
+    number = _number(leases)
+    world.at(1, "ALTER TABLE t ADD COLUMN w INT DEFAULT 5")
+    waits = world.start(younger.execute("SELECT k FROM t"))
+    while not _is_committing(world, 3):
+        assert not waits.done()
+        world.loop.run_until_us(world.loop.now_us + 1)
+    world.isolate(3)
+    joined = world.start(older.execute("SELECT k FROM t"))
+    world.wait(3.0)
+    assert not joined.done()
+    world.rejoin(3)
+    assert world.finish(joined).rows == world.finish(waits).rows == [(1,)]
+    world.wait(0.5)
+    assert _number(leases) == number + 1, "one acquisition, that of the older one"
 
 
 @pytest.mark.parametrize("gateway", [1, 2])
