@@ -110,6 +110,10 @@ class UnavailableError(TxndbError, sqlstate="57P03", retryable=True):
     """No quorum or leaseholder was found within the statement's bound; the transaction did not commit."""
 
 
+class DamagedError(UnavailableError, sqlstate="08006"):
+    """What another node sent changed on the way and is as good as lost; whether a call was done is not known."""
+
+
 class LockTimeoutError(UnavailableError, sqlstate="55P03", retryable=False):
     """A wait for a lock, or for users of the old catalogue, was longer than `lock_timeout` or the node's bound."""
 

@@ -7,6 +7,7 @@ import pytest
 from tests.cluster.leaseworld import LeaseWorld
 from txndb.errors import StoreError
 from txndb.sim.host import SimHost
+from txndb.sim.network import NetworkOptions
 
 
 def _refusal(world: LeaseWorld, copy: SimHost) -> str:
@@ -43,6 +44,16 @@ def test_p7_an_old_copy_is_refused_every_time(original_runs: bool) -> None:
         world.hosts[1].kill()
     for _ in range(3):
         assert "another process" in (text := _refusal(world, copy)) or "after this data directory" in text
+
+
+def test_p7_a_copy_is_refused_although_the_original_is_hard_to_understand() -> None:
+    """An answer that arrives damaged came from somebody, who is asked again."""
+    world = LeaseWorld()
+    copy = world.hosts[1].duplicate()
+    world.network.options = NetworkOptions(corrupt=0.02)
+    for _ in range(20):
+        assert "another process runs as node 2" in _refusal(world, copy)
+    assert world.network.trace.counts["call_corrupt"] > 10 < world.network.trace.counts["answer_corrupt"]
 
 
 def test_a_node_that_comes_back_alone_is_not_refused() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tests.cluster.leaseworld import LeaseWorld
-from txndb.cluster.membership import PROTOCOL_VERSION, encode_join
+from txndb.cluster.envelopes import PROTOCOL_VERSION
+from txndb.cluster.membership import encode_join
 from txndb.cluster.messages import JoinRequest
 from txndb.ids import NodeId
 

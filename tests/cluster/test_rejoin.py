@@ -59,11 +59,8 @@ def test_a_look_at_the_catalogue_that_waits_so_long_is_made_anew(world: LeaseWor
     world.finish(look)
 
 
-@pytest.mark.parametrize("answer_only", [False, True], ids=["stream", "answer"])
-def test_a_peer_whose_snapshot_or_its_answer_is_lost_is_served_again_at_once(
-    world: LeaseWorld, monkeypatch: pytest.MonkeyPatch, answer_only: bool
-) -> None:
-    """Raft sends a peer nothing else while a snapshot is under way: that it is lost must be said."""
+def fall_behind(world: LeaseWorld, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    """(leader, follower) of range 1; the follower is cut off and will need a snapshot."""
     leader, away = leader_of_range_1(world), follower(world)
     monkeypatch.setattr(world.node(leader).store, "_raft_options", RaftOptions(keep_entries=0))
     world.isolate(away)
@@ -76,7 +73,16 @@ def test_a_peer_whose_snapshot_or_its_answer_is_lost_is_served_again_at_once(
             break
         world.wait(0.1)
     assert log.first_index() > applied(world, away) + 1
+    return leader, away
 
+
+@pytest.mark.parametrize("answer_only", [False, True], ids=["stream", "answer"])
+def test_a_peer_whose_snapshot_or_its_answer_is_lost_is_served_again_at_once(
+    world: LeaseWorld, monkeypatch: pytest.MonkeyPatch, answer_only: bool
+) -> None:
+    """Raft sends a peer nothing else while a snapshot is under way: that it is lost must be said."""
+    leader, away = fall_behind(world, monkeypatch)
+    writer = world.connect(leader)
     world.rejoin(away)
     under_way = world.node(leader)._snapshots_out
     for _ in range(50_000):

@@ -18,6 +18,7 @@ class Recorder:
         self.frames: list[tuple[NodeId, bytes]] = []
         self.peers: list[tuple[str, NodeId]] = []
         self.snapshots: list[tuple[NodeId, bytes, list[bytes]]] = []
+        self.calls: list[str] = []
         self.refuse_snapshot_after = -1
         self.failures: list[TxndbError] = []
         self._changed = asyncio.Event()
@@ -35,6 +36,7 @@ class Recorder:
         self._changed.set()
 
     async def on_call(self, method: str, payload: bytes) -> bytes:
+        self.calls.append(method)
         if method == "echo":
             return payload
         if method == "retry":

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from txndb.cluster.envelopes import from_wire, to_wire
 from txndb.cluster.packets import PACKET_HEADER, PacketReader, encode_packet
 from txndb.errors import CorruptionError, ProtocolError, RetryError, SqlError, StoreError
 from txndb.server.body import exception_handler
@@ -17,7 +18,6 @@ from txndb.server.frames import decode_hello, decode_welcome
 from txndb.server.http import HttpServer, HttpSource
 from txndb.server.io import InlineIo, ThreadIo
 from txndb.server.memdisk import MemoryDisk
-from txndb.server.rpc import from_wire, to_wire
 from txndb.server.timesource import UNBOUNDED_US, KernelClock, host_id, make_time_source
 
 

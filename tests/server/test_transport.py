@@ -7,15 +7,19 @@ import errno
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
+import msgspec
 import pytest
 import uvloop
 
 from tests.server.recorder import WAIT_S, Recorder
+from txndb.cluster.envelopes import Chain, decode_answer
 from txndb.cluster.packets import PacketReader
-from txndb.errors import RetryError, SqlError, UnavailableError
+from txndb.errors import DamagedError, RetryError, SqlError, UnavailableError
 from txndb.ids import NodeId
 from txndb.limits import PEER_QUEUE_BYTES_MAX
+from txndb.server import rpc
 from txndb.server.frames import MAGIC, VERSION, Hello, decode_welcome, encode_hello
+from txndb.server.rpc import SnapshotHead
 from txndb.server.transport import ServerTransport
 
 CLUSTER = b"c" * 16
@@ -151,7 +155,7 @@ def test_a_full_queue_drops_and_counts() -> None:
 @pytest.mark.parametrize(
     ("hello", "error"),
     [
-        (Hello(VERSION + 1, CLUSTER, 7, 1, 1), "version 2 is not spoken here"),
+        (Hello(VERSION + 1, CLUSTER, 7, 1, 1), f"version {VERSION + 1} is not spoken here"),
         (Hello(VERSION, b"other", 7, 1, 1), "node 7 belongs to cluster"),
         (Hello(VERSION, CLUSTER, 7, 1, 3), "this is node 1, not node 3"),
         (Hello(VERSION, CLUSTER, 1, 1, 1), "node id 1 is this node's own"),
@@ -258,6 +262,47 @@ def test_calls_answer_and_errors_keep_their_class() -> None:
         await close(a, b)
 
     run(story)
+
+
+def test_a_damaged_call_is_not_executed_and_a_damaged_answer_says_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def story() -> None:
+        a, b = await pair()
+        for coder in ("encode_call", "encode_answer"):
+            with monkeypatch.context() as wires:
+                encode = getattr(rpc, coder)
+                wires.setattr(rpc, coder, lambda *sent, encode=encode: flipped(encode(*sent)))
+                with pytest.raises(DamagedError):
+                    await a.transport.call(b.address, "echo", b"p", 5_000_000)
+                assert b.received.calls == ([] if coder == "encode_call" else ["echo"])
+        assert await a.transport.call(b.address, "echo", b"p", 5_000_000) == b"p"
+        await close(a, b)
+
+    run(story)
+
+
+def test_a_damaged_head_of_a_snapshot_is_refused() -> None:
+    async def story() -> None:
+        import grpc.aio
+
+        member = (await Member(1).listen()).start()
+        head = Chain().seal(msgspec.msgpack.encode(SnapshotHead(CLUSTER, 2, 1, b"head")))
+        async with grpc.aio.insecure_channel(member.address) as channel:
+            stream = channel.stream_stream("/txndb.Node/Snapshot")
+            assert decode_answer([reply async for reply in stream(iter([head]))][-1]) == b"0"
+            reply = [reply async for reply in stream(iter([flipped(head)]))][-1]
+            with pytest.raises(DamagedError):
+                decode_answer(reply)
+        assert len(member.received.snapshots) == 1
+        await close(member)
+
+    run(story)
+
+
+def flipped(message: bytes) -> bytes:
+    """A message of which one bit changed on the way."""
+    return message[:-1] + bytes([message[-1] ^ 4])
 
 
 def test_snapshots_stream_and_end_early_with_the_receivers_error() -> None:

@@ -21,7 +21,7 @@ import msgspec
 from txndb.cluster.body import Body
 from txndb.cluster.identity import Identity
 from txndb.cluster.messages import Member
-from txndb.errors import StoreError, TxndbError
+from txndb.errors import DamagedError, StoreError, TxndbError
 from txndb.ids import NodeId
 
 CLAIM_TIMEOUT_US = 1_000_000
@@ -63,10 +63,15 @@ async def must_be_alone(body: Body, identity: Identity, members: list[Member]) -
     claim = _encode(Claim(identity.cluster_id, identity.node))
 
     async def ask(address: str) -> ClaimAnswer | None:
-        try:
-            return _decode_answer(await body.transport.call(address, METHOD, claim, CLAIM_TIMEOUT_US))
-        except (TxndbError, msgspec.MsgspecError):
-            return None  # down, starting, or of another version: it cannot tell
+        deadline_us = body.time.monotonic_us() + CLAIM_TIMEOUT_US
+        while (left_us := deadline_us - body.time.monotonic_us()) > 0:
+            try:
+                return _decode_answer(await body.transport.call(address, METHOD, claim, left_us))
+            except DamagedError:
+                continue  # somebody is there, who may be the original
+            except (TxndbError, msgspec.MsgspecError):
+                return None  # down, starting, or of another version: it cannot tell
+        return None
 
     addresses = [member.address for member in members if member.address]
     answers = await asyncio.gather(*[ask(address) for address in addresses])

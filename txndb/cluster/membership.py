@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 from txndb.cluster.clockbound import ClockBound
+from txndb.cluster.envelopes import PROTOCOL_VERSION
 from txndb.cluster.messages import JoinRequest, JoinResponse, Member, Members
 from txndb.encoding.keys import SYSTEM
 from txndb.errors import RetryError, StoreError
@@ -19,7 +20,6 @@ from txndb.ids import NodeId
 from txndb.ranges.descriptor import RangeDescriptor
 from txndb.txn.api import KV, Lock
 
-PROTOCOL_VERSION = 1
 JOIN_ATTEMPTS_MAX = 50
 
 NEXT_NODE_KEY = SYSTEM + b"cluster\0next-node"

@@ -26,8 +26,9 @@ from txndb.cluster.body import Body
 from txndb.cluster.calls import Calls
 from txndb.cluster.claim import must_be_alone
 from txndb.cluster.clockbound import BOUND_MAX_US, ClockBound
+from txndb.cluster.envelopes import PROTOCOL_VERSION
 from txndb.cluster.identity import Identity, load_identity, load_members, save_identity, save_members
-from txndb.cluster.membership import PROTOCOL_VERSION, Membership, decode_join_response, encode_join
+from txndb.cluster.membership import Membership, decode_join_response, encode_join
 from txndb.cluster.messages import (
     AliveQuery,
     AliveReply,
@@ -49,7 +50,15 @@ from txndb.cluster.sqlnode import SqlNode
 from txndb.cluster.store import Store
 from txndb.cluster.upkeep import Upkeep
 from txndb.encoding.keys import KEY_MAX, KEY_MIN
-from txndb.errors import InternalError, ProtocolError, RetryError, StoreError, TxndbError, UnavailableError
+from txndb.errors import (
+    InternalError,
+    LimitError,
+    ProtocolError,
+    RetryError,
+    StoreError,
+    TxndbError,
+    UnavailableError,
+)
 from txndb.ids import NodeId, RangeId, ReplicaId, Timestamp
 from txndb.ranges import api
 from txndb.ranges.descriptor import RangeDescriptor, make_replica_id, node_of
@@ -426,7 +435,7 @@ class Node:
                     node_of(to), outgoing.header, outgoing.chunks()
                 )
             taken = answer == b"ok"
-        except (UnavailableError, TimeoutError) as error:
+        except (UnavailableError, ProtocolError, LimitError, TimeoutError) as error:
             self.body.event(f"snapshot of range {replica.range_id} to node {node_of(to)}: {error}")
         finally:
             self._snapshots_out.pop((replica.range_id, to), None)

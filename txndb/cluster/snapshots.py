@@ -1,17 +1,22 @@
 """Range snapshots between nodes: a consistent view of a range, streamed out of band, installed by the store (rule P4).
 
 The sender makes all its iterators in one step of the loop, so they see one engine state (an iterator pins its view);
-the chunks are msgpack lists of pairs. The receiver collects them and hands the whole to `Store.on_snapshot`.
+the chunks are msgpack lists of pairs, the last one is how many pairs there were. Header and chunks are a chain of
+checksums from here to there, whatever carries them (`txndb.cluster.envelopes`). The receiver collects them and hands
+the whole to `Store.on_snapshot`.
+
+Invariant: what `receive` returns is what `OutgoingSnapshot` saw, all of it; anything else raises, and is sent again.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import msgspec
 
+from txndb.cluster.envelopes import Chain
 from txndb.cluster.store import IncomingSnapshot
-from txndb.errors import InternalError, LimitError, ProtocolError
+from txndb.errors import DamagedError, InternalError, LimitError, ProtocolError
 from txndb.ids import NodeId, RangeId, ReplicaId
 from txndb.limits import RANGE_BYTES_SPLIT
 from txndb.raft.types import Config, SnapshotMessage
@@ -37,7 +42,7 @@ class SnapshotHeader(msgspec.Struct, frozen=True, array_like=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_header = msgspec.msgpack.Decoder(SnapshotHeader).decode
-_decode_pairs = msgspec.msgpack.Decoder(Pairs).decode
+_decode_chunk: Callable[[bytes], Pairs | int] = msgspec.msgpack.Decoder(Pairs | int).decode
 
 
 class OutgoingSnapshot:
@@ -54,41 +59,62 @@ class OutgoingSnapshot:
         message = SnapshotMessage(
             to, replica.replica_id, replica.raft.term, state.applied_index, state.applied_term, config
         )
-        self.header = _encode(SnapshotHeader(replica.range_id, message, settings, applied))
+        self._chain = Chain()
+        self.header = self._chain.seal(_encode(SnapshotHeader(replica.range_id, message, settings, applied)))
         self._iterators: list[Iterator[tuple[bytes, bytes]]] = [
             engine.iterate(start, end) for start, end in keys.replicated_spans(state.descriptor)
         ]
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The pairs, in chunks of about `CHUNK_BYTES`."""
+        """The pairs, in chunks of about `CHUNK_BYTES`, and their number. To be asked for once."""
         chunk: Pairs = []
-        size = 0
+        size = count = 0
+        seal = self._chain.seal
         for iterator in self._iterators:
             for key, value in iterator:
                 chunk.append((key, value))
                 size += len(key) + len(value)
                 if size >= CHUNK_BYTES:
-                    yield _encode(chunk)
+                    count += len(chunk)
+                    yield seal(_encode(chunk))
                     chunk, size = [], 0
         if chunk:
-            yield _encode(chunk)
+            yield seal(_encode(chunk))
+        yield seal(_encode(count + len(chunk)))
 
 
 async def receive(
-    sender: NodeId, header: bytes, chunks: AsyncIterator[bytes]
+    sender: NodeId, header: bytes, chunks: AsyncIterator[bytes], *, checked: bool = True
 ) -> tuple[RangeId, IncomingSnapshot, SnapshotMessage]:
-    """Collect a snapshot stream. Raises `ProtocolError` for bytes that are none, `LimitError` beyond the bound."""
-    pairs: Pairs = []
-    size = 0
+    """Collect a snapshot stream. Raises `DamagedError` for anything but what was sent, `ProtocolError` for bytes that
+    are none, `LimitError` beyond the bound. `checked` is false only in test builds."""
+    chain = Chain(checked=checked)
     try:
-        head = _decode_header(header)
+        head = _decode_header(chain.open(header))
         settings = read_settings(head.settings)
-        async for chunk in chunks:
-            size += len(chunk)
-            if size > SNAPSHOT_BYTES_MAX:
-                raise LimitError(f"a snapshot of more than {SNAPSHOT_BYTES_MAX} bytes from node {sender}")
-            pairs += _decode_pairs(chunk)
+        pairs = await _collect(sender, chain, chunks, checked=checked)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ProtocolError(f"not a snapshot stream from node {sender}: {error}") from error
     incoming = IncomingSnapshot(settings.descriptor, head.settings, head.applied, head.message.config, pairs)
     return head.range_id, incoming, head.message
+
+
+async def _collect(sender: NodeId, chain: Chain, chunks: AsyncIterator[bytes], *, checked: bool) -> Pairs:
+    """All pairs of a stream, when the last chunk has said how many there are."""
+    pairs: Pairs = []
+    size = 0
+    count: int | None = None
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > SNAPSHOT_BYTES_MAX:
+            raise LimitError(f"a snapshot of more than {SNAPSHOT_BYTES_MAX} bytes from node {sender}")
+        found = _decode_chunk(chain.open(chunk))
+        if checked and count is not None:
+            raise DamagedError(f"a snapshot from node {sender} goes on after its end")
+        if isinstance(found, int):
+            count = found
+        else:
+            pairs += found
+    if checked and count != len(pairs):
+        raise DamagedError(f"a snapshot from node {sender} arrived without its end")
+    return pairs

@@ -15,12 +15,13 @@ from typing import Final
 
 import msgspec
 
+from txndb.cluster.envelopes import PROTOCOL_VERSION
 from txndb.cluster.packets import encode_packet
 from txndb.errors import ProtocolError
 
 MAGIC: Final = b"TXNF"
 HTTP2_MAGIC: Final = b"PRI "
-VERSION: Final = 1
+VERSION: Final = PROTOCOL_VERSION
 HANDSHAKE_BYTES_MAX: Final = 4096
 
 

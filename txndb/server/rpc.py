@@ -2,14 +2,14 @@
 
 Generic handlers and msgspec payloads, so there is no generated code:
 
-    /txndb.Node/Call      unary         (method, payload) -> payload
+    /txndb.Node/Call      unary         call -> answer
     /txndb.Node/Snapshot  both streams  SnapshotHead, then chunks; each is acknowledged when the receiver took it, and
-                                        the last answer is the receiver's payload or error
+                                        the last message is the receiver's answer
     /grpc.health.v1.Health
 
-A `TxndbError` travels as a gRPC status with (sqlstate, message, detail, hint) in the trailing metadata and is
-raised again,
-with its class, at the caller; everything else that goes wrong is `UnavailableError` there.
+Calls, answers and heads travel in envelopes (`txndb.cluster.envelopes`), whose checksum finds damage; a snapshot's
+header and chunks have checksums of their own (`txndb.cluster.snapshots`). A `TxndbError` is an answer too and is
+raised again, with its class, at the caller; everything else that goes wrong is `UnavailableError` there.
 
 Invariants: 1. Every call has a deadline and every step of a stream has one (`STREAM_IDLE_S`): a silent peer ends it.
 2. Flow control: a chunk is asked of the sender only when the receiver took the one before.
@@ -30,18 +30,22 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from txndb.errors import InternalError, ProtocolError, SqlError, TxndbError, UnavailableError
+from txndb.cluster.envelopes import (
+    Chain,
+    decode_answer,
+    decode_call,
+    encode_answer,
+    encode_call,
+    encode_error,
+)
+from txndb.errors import DamagedError, ProtocolError, TxndbError, UnavailableError
 from txndb.ids import NodeId
 from txndb.limits import FRAME_BYTES_MAX
 
 STREAM_IDLE_S: Final = 15.0
-_ERROR_KEY: Final = "txndb-error-bin"
-_ERROR_TEXT_CHARS_MAX: Final = 1500
 _CALL: Final = "/txndb.Node/Call"
 _SNAPSHOT: Final = "/txndb.Node/Snapshot"
 _ACK: Final = b"\x00"
-_ANSWER: Final = b"\x01"
-_ERROR: Final = b"\x02"
 
 
 class CallReceiver(Protocol):
@@ -51,13 +55,6 @@ class CallReceiver(Protocol):
     async def on_snapshot(self, sender: NodeId, header: bytes, chunks: AsyncIterator[bytes]) -> bytes: ...
 
 
-class Call(msgspec.Struct, frozen=True, array_like=True):
-    """One unary call."""
-
-    method: str
-    payload: bytes
-
-
 class SnapshotHead(msgspec.Struct, frozen=True, array_like=True):
     """The first message of a snapshot stream."""
 
@@ -65,44 +62,6 @@ class SnapshotHead(msgspec.Struct, frozen=True, array_like=True):
     sender: int
     to: int
     header: bytes
-
-
-class WireError(msgspec.Struct, frozen=True, array_like=True):
-    """A `TxndbError` on its way to the caller."""
-
-    sqlstate: str
-    message: str
-    detail: str = ""
-    hint: str = ""
-
-
-def _classes() -> dict[str, type[TxndbError]]:
-    """The class to raise for each SQLSTATE: the ones code catches by class."""
-    found: dict[str, type[TxndbError]] = {}
-    for cls in TxndbError.__subclasses__():
-        if cls is not SqlError:
-            found.setdefault(cls.sqlstate, cls)
-    return found
-
-
-def to_wire(error: TxndbError) -> bytes:
-    """The bytes of an error, cut to what fits gRPC metadata."""
-    cut = _ERROR_TEXT_CHARS_MAX
-    return msgspec.msgpack.encode(
-        WireError(error.code, error.message[:cut], error.detail[:cut], error.hint[:cut])
-    )
-
-
-def from_wire(data: bytes) -> TxndbError:
-    """The error that `to_wire` was given, of its own class again."""
-    try:
-        wire = msgspec.msgpack.decode(data, type=WireError)
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        return InternalError(f"malformed error from a peer: {e}")
-    cls = _classes().get(wire.sqlstate)
-    if cls is None:
-        return SqlError(wire.sqlstate, wire.message, detail=wire.detail, hint=wire.hint)
-    return cls(wire.message, detail=wire.detail, hint=wire.hint)
 
 
 def load_grpc() -> Any:
@@ -173,29 +132,28 @@ class RpcServer:
 
     async def _on_call(self, request: bytes, context: Any) -> bytes:
         try:
-            call = msgspec.msgpack.decode(request, type=Call)
+            call = decode_call(request)
             if self.receiver is None:
                 raise UnavailableError("this node is starting and not a member yet")
-            return await self.receiver.on_call(call.method, call.payload)
-        except (msgspec.DecodeError, UnicodeDecodeError) as e:
-            error: TxndbError = ProtocolError(f"malformed call: {e}")
+            return encode_answer(await self.receiver.on_call(call.method, call.payload))
+        except DamagedError as e:  # as a status: that, a caller of another version understands too
+            await context.abort(self._grpc.StatusCode.DATA_LOSS, e.message)
+            return b""
         except TxndbError as e:
-            error = e
-        await self._abort(context, error)
-        return b""
+            return encode_error(e)
 
     async def _on_snapshot(self, _requests: AsyncIterator[bytes], context: Any) -> None:
         messages = self._messages(context)
         try:
-            head = msgspec.msgpack.decode(await anext(messages), type=SnapshotHead)
+            head = msgspec.msgpack.decode(Chain().open(await anext(messages)), type=SnapshotHead)
             if self.receiver is None or head.cluster_id != self.cluster_id or head.to != self.node:
                 raise UnavailableError(f"this is not node {head.to} of that cluster")
             answer = await self.receiver.on_snapshot(NodeId(head.sender), head.header, messages)
-            reply = _ANSWER + answer
+            reply = encode_answer(answer)
         except (msgspec.DecodeError, UnicodeDecodeError, StopAsyncIteration) as e:
-            reply = _ERROR + to_wire(ProtocolError(f"malformed snapshot stream: {e}"))
+            reply = encode_error(ProtocolError(f"malformed snapshot stream: {e}"))
         except TxndbError as e:
-            reply = _ERROR + to_wire(e)
+            reply = encode_error(e)
         await context.write(reply)
 
     async def _messages(self, context: Any) -> AsyncIterator[bytes]:
@@ -213,12 +171,6 @@ class RpcServer:
             yield message
             await context.write(_ACK)
 
-    async def _abort(self, context: Any, error: TxndbError) -> None:
-        codes = self._grpc.StatusCode
-        code = codes.UNAVAILABLE if error.retryable else codes.FAILED_PRECONDITION
-        metadata = ((_ERROR_KEY, to_wire(error)),)
-        await context.abort(code, error.message[:_ERROR_TEXT_CHARS_MAX], metadata)
-
 
 class RpcClient:
     """Calls to other nodes, by address; one channel for each."""
@@ -230,18 +182,17 @@ class RpcClient:
     async def call(self, address: str, method: str, payload: bytes, timeout_us: int) -> bytes:
         """Unary call; raises the callee's error, or `UnavailableError`."""
         stub = self._channel(address).unary_unary(_CALL)
-        request = msgspec.msgpack.encode(Call(method, payload))
         try:
-            answer = await stub(request, timeout=timeout_us / 1e6)
+            answer = await stub(encode_call(method, payload), timeout=timeout_us / 1e6)
         except self._grpc.aio.AioRpcError as e:
             raise await self._failure(address, e) from None
-        return bytes(answer)
+        return decode_answer(answer)
 
     async def send_snapshot(self, address: str, head: SnapshotHead, chunks: AsyncIterator[bytes]) -> bytes:
         """Stream a snapshot; raises the receiver's error, or `UnavailableError`."""
         call = self._channel(address).stream_stream(_SNAPSHOT)()
         try:
-            reply = await self._exchange(call, msgspec.msgpack.encode(head))
+            reply = await self._exchange(call, Chain().seal(msgspec.msgpack.encode(head)))
             async for chunk in chunks:
                 if reply != _ACK:
                     break
@@ -256,9 +207,7 @@ class RpcClient:
             raise UnavailableError(f"the receiver of a snapshot was silent for {STREAM_IDLE_S:g} s") from None
         finally:
             call.cancel()
-        if reply.startswith(_ERROR):
-            raise from_wire(reply[1:])
-        return reply[1:]
+        return decode_answer(reply)
 
     async def close(self) -> None:
         """Close all channels."""
@@ -284,9 +233,8 @@ class RpcClient:
         return channel
 
     async def _failure(self, address: str, error: Any) -> TxndbError:
-        for key, value in error.trailing_metadata() or ():
-            if key == _ERROR_KEY:
-                return from_wire(value)
+        if error.code() == self._grpc.StatusCode.DATA_LOSS:
+            return DamagedError(f"a call to {address} arrived damaged, or in another version of the protocol")
         # A channel that failed backs off by itself for up to two minutes; a fresh one dials at once.
         channel = self._channels.pop(address, None)
         if channel is not None:

@@ -14,10 +14,11 @@ Invariants:
 3. What a process sent may arrive after its death; nothing is delivered to a dead process.
 
 4. A frame damaged on the wire ends the connection, by the checksum of the real packets (`txndb.cluster.packets`).
+5. Calls and their answers travel in the real envelopes (`txndb.cluster.envelopes`), whose checksum refuses damaged
+   ones; a snapshot's header and chunks reach the receiver damaged, who must find out by itself.
 
 What it does not do: limit bandwidth (slow links multiply the delay, clogged ones hold everything back until they are
-free), damage calls and snapshot streams. Faults are applied by `txndb.sim.nemesis`; the brain sees only
-`txndb.cluster.body.Transport`.
+free). Faults are applied by `txndb.sim.nemesis`; the brain sees only `txndb.cluster.body.Transport`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from typing import Any, Final
 import msgspec
 
 from txndb.cluster.body import Receiver
+from txndb.cluster.envelopes import decode_answer, decode_call, encode_answer, encode_call, encode_error
 from txndb.cluster.packets import PacketReader, encode_packet
 from txndb.errors import ProtocolError, TxndbError, UnavailableError
 from txndb.ids import NodeId
@@ -40,6 +42,9 @@ from txndb.sim.trace import Trace
 Link = tuple[int, int]
 _CHUNK_WINDOW: Final = 4
 _SNAPSHOT_TIMEOUT_US: Final = 60_000_000
+_SELDOM: Final = 20
+"""A call or a chunk of a snapshot is damaged so many times as often as a frame, for so many times more are frames."""
+_GARBAGE_BYTES_MAX: Final = 64
 
 
 class NetworkOptions(msgspec.Struct, frozen=True):
@@ -57,7 +62,7 @@ class NetworkOptions(msgspec.Struct, frozen=True):
     """How long a side takes to notice a connection that died without a word."""
     redial_us: int = 200_000
     corrupt: float = 0.0
-    """Share of frames of which the wire changes some bits."""
+    """Share of frames that the wire damages; calls and snapshots have a larger one (`_SELDOM`)."""
 
 
 class _Connection:
@@ -80,6 +85,7 @@ class Network:
 
     def __init__(self, loop: VirtualLoop, rng: Random, options: NetworkOptions, trace: Trace) -> None:
         self.loop = loop
+        self.checked = True
         self.rng = rng
         self.options = options
         self.trace = trace
@@ -181,8 +187,11 @@ class Network:
         direction = 0 if connection.ends[0] is sender else 1
         lost = options.loss > 0.0 and rng.random() < options.loss
         if options.corrupt and rng.random() < options.corrupt:
-            self._damage(connection, sender, payload)
-            return
+            frames = self._damage(payload)
+            if not frames:
+                self._break_off(connection, sender, direction)
+                return
+            payload = frames[0]
         if options.datagram:
             if lost:
                 self.trace.counts["frame_lost"] += 1
@@ -204,22 +213,32 @@ class Network:
         when = connection.last_us[direction] = max(when, connection.last_us[direction])
         self._schedule(when, connection, direction, target, payload)
 
-    def _damage(self, connection: _Connection, sender: SimTransport, payload: bytes) -> None:
-        """Some bits of a frame's packet change on the way: the receiver must find out, and ends the connection."""
-        packet = bytearray(encode_packet([payload]))
-        for _ in range(1 + self.rng.randrange(4)):
-            packet[self.rng.randrange(len(packet))] ^= 1 << self.rng.randrange(8)
+    def _damage(self, payload: bytes) -> list[bytes]:
+        """Damage a frame's packet; returns the frames that its receiver takes for sound ones: none."""
         self.trace.counts["frame_corrupt"] += 1
+        packet = damaged(self.rng, encode_packet([payload]))
         try:
-            frames = PacketReader().feed(bytes(packet))
+            # Nothing, too, when the length reaches beyond the packet: the bytes of the next one will not fit either.
+            frames = PacketReader(checked=self.checked).feed(packet)
         except ProtocolError:
-            frames = []  # as when the damaged length reaches beyond the packet: the next one's bytes do not fit either
-        if any(frame != payload for frame in frames):
+            return []
+        if frames and self.checked:
             self.loop.problems.append("a damaged frame passed for a sound one")
-        target = connection.other(sender)
-        connection.lost[0 if connection.ends[0] is sender else 1] = True
-        delay = self.delay_us(sender.machine, target.machine)
+        return frames
+
+    def _break_off(self, connection: _Connection, sender: SimTransport, direction: int) -> None:
+        """The receiver of damaged bytes ends the connection."""
+        connection.lost[direction] = True
+        delay = self.delay_us(sender.machine, connection.other(sender).machine)
         self.later(delay, lambda: self.break_connection(connection, abrupt=True))
+
+    def wire(self, message: bytes, what: str) -> bytes:
+        """What arrives of one message of a call or a snapshot."""
+        share = min(1.0, self.options.corrupt * _SELDOM)
+        if not share or self.rng.random() >= share:
+            return message
+        self.trace.counts[f"{what}_corrupt"] += 1
+        return damaged(self.rng, message)
 
     def lose(self, connection: _Connection, direction: int) -> None:
         """A stream lost a frame: nothing more gets through in this direction, and the connection will break."""
@@ -278,8 +297,9 @@ class SimTransport:
         timer = network.loop.call_at_us(
             network.loop.now_us + timeout_us, _fail, answer, f"{method} at {address}: no answer in time"
         )
+        request = network.wire(encode_call(method, payload), "call")
         delay = network.delay_us(self.machine, self.machine)
-        network.later(delay, self._reach, address, method, payload, answer)
+        network.later(delay, self._reach, address, request, answer)
         try:
             return await answer
         finally:
@@ -301,10 +321,10 @@ class SimTransport:
         )
         try:
             await self._hop(target)
-            target.accept_snapshot(self, header, stream, answer)
+            target.accept_snapshot(self, network.wire(header, "snapshot"), stream, answer)
             async for chunk in chunks:
                 await self._hop(target)
-                await stream.put(chunk)
+                await stream.put(network.wire(chunk, "snapshot"))
             await self._hop(target)
             stream.finish()
             return await answer
@@ -399,15 +419,22 @@ class SimTransport:
 
     # --- calls and snapshots --------------------------------------------------------------------------------------
 
-    def _reach(self, address: str, method: str, payload: bytes, answer: asyncio.Future[bytes]) -> None:
+    def _reach(self, address: str, request: bytes, answer: asyncio.Future[bytes]) -> None:
         """A call arrived where its address leads (outside of every process)."""
-        target = self.network.listeners.get(address)
+        network = self.network
+        target = network.listeners.get(address)
         if target is None:
             _fail(answer, f"nobody listens at {address}")
-        elif not self.network.is_blocked(self.machine, target.machine):
+        elif not network.is_blocked(self.machine, target.machine):
             assert target.receiver is not None
-            self.network.trace.message(self.network.loop.now_us, self.machine, target.node, payload)
-            target.serve(self, target.receiver.on_call(method, payload), answer, f"call {method}")
+            network.trace.message(network.loop.now_us, self.machine, target.node, request)
+            try:
+                call = decode_call(request, checked=network.checked)
+            except TxndbError as error:
+                target.answer(self, encode_error(error), answer)
+                return
+            handler = target.receiver.on_call(call.method, call.payload)
+            target.serve(self, handler, answer, f"call {call.method}")
 
     def serve(
         self,
@@ -426,20 +453,22 @@ class SimTransport:
         self, caller: SimTransport, done: asyncio.Task[bytes], answer: asyncio.Future[bytes], what: str
     ) -> None:
         network = self.network
-        error: BaseException | None
-        if done.cancelled():
-            error = UnavailableError(f"{what} was cancelled")
-        else:
-            error = done.exception()
-            if error is not None and not isinstance(error, TxndbError):
-                network.loop.problems.append(
-                    f"node {self.node}: {what} raised {type(error).__name__}: {error}\n{stack_of(error)}"
-                )
-                error = UnavailableError(f"{what} failed")
+        error = UnavailableError(f"{what} was cancelled") if done.cancelled() else done.exception()
+        if error is not None and not isinstance(error, TxndbError):
+            network.loop.problems.append(
+                f"node {self.node}: {what} raised {type(error).__name__}: {error}\n{stack_of(error)}"
+            )
+            error = UnavailableError(f"{what} failed")
+        reply = encode_error(error) if error is not None else encode_answer(done.result())
+        self.answer(caller, reply, answer)
+
+    def answer(self, caller: SimTransport, reply: bytes, answer: asyncio.Future[bytes]) -> None:
+        """Carry an answer back to the caller, who waits for `answer`."""
+        network = self.network
         if network.is_blocked(self.machine, caller.machine):
             return
-        delay = network.delay_us(self.machine, caller.machine)
-        network.later(delay, settle, answer, error, b"" if error is not None else done.result())
+        reply = network.wire(reply, "answer")
+        network.later(network.delay_us(self.machine, caller.machine), _settle, answer, reply, network.checked)
 
     def accept_snapshot(
         self, sender: SimTransport, header: bytes, stream: SnapshotStream, answer: asyncio.Future[bytes]
@@ -502,6 +531,31 @@ class SnapshotStream:
     def _notify(self) -> None:
         changed, self._changed = self._changed, self._loop.create_future()
         changed.set_result(None)
+
+
+def damaged(rng: Random, message: bytes) -> bytes:
+    """A message as bad wires deliver it: with a few bits flipped, without its tail, or with a run of garbage."""
+    harm = rng.randrange(4)
+    if harm == 0:
+        return message[: rng.randrange(len(message))]
+    changed = bytearray(message)
+    if harm == 1:
+        start = rng.randrange(len(changed))
+        for i in range(start, min(len(changed), start + 1 + rng.randrange(_GARBAGE_BYTES_MAX))):
+            changed[i] ^= 1 + rng.randrange(255)
+    else:
+        bits = 8 * len(changed)
+        for bit in rng.sample(range(bits), 1 if harm == 2 else min(bits, 2 + rng.randrange(3))):
+            changed[bit >> 3] ^= 1 << (bit & 7)
+    return bytes(changed)
+
+
+def _settle(answer: asyncio.Future[bytes], reply: bytes, checked: bool) -> None:
+    """An answer reached the caller."""
+    try:
+        settle(answer, None, decode_answer(reply, checked=checked))
+    except TxndbError as error:
+        settle(answer, error, b"")
 
 
 def _fail(answer: asyncio.Future[bytes], reason: str) -> None:

@@ -1,4 +1,4 @@
-"""Faults of the network: partitions of every shape, slow and clogged links, damaged frames, broken connections."""
+"""Faults of the network: partitions of every shape, slow and clogged links, damage, broken connections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from txndb.sim.nemesis.scene import Scene
 from txndb.sim.network import Link
 
 _DAMAGED: Final = 0.01
-"""Share of frames that are damaged while the wires are bad."""
+"""Share of frames that are damaged while the wires are bad, and of calls and snapshots many times that."""
 
 
 async def _block(scene: Scene, what: str, links: list[Link]) -> None:
@@ -123,10 +123,10 @@ def _clog(scene: Scene, links: list[Link]) -> None:
 
 
 async def corrupt(scene: Scene) -> None:
-    """Bad wires: some frames arrive damaged, on every link."""
+    """Bad wires: some frames, calls, answers and chunks of snapshots arrive damaged, on every link."""
     network = scene.network
     usual = network.options.corrupt
-    scene.note("wires damage frames")
+    scene.note("wires damage what they carry")
     network.options = msgspec.structs.replace(network.options, corrupt=max(usual, _DAMAGED))
     try:
         await scene.lasts()
