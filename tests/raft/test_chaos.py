@@ -129,6 +129,35 @@ def test_an_old_term_is_not_committed_by_counting(canary: str, diverges: bool) -
     assert (applied.get(2) == b"old" and 2 not in dict(members[2].image.data)) is diverges
 
 
+@pytest.mark.parametrize(("canary", "diverges"), [("", False), ("append-unchecked", True)])
+def test_entries_are_appended_only_to_those_the_leader_has_there(canary: str, diverges: bool) -> None:
+    """A former leader holds entries that nobody else got. What the next but one sends it follows others of the same
+    indexes.
+
+    Reference: Raft paper §5.3, figure 7 (f).
+    """
+    cluster = make_group(canary)
+    members = cluster.members
+    cluster.advance_to(500_000)
+    cluster.isolate(1)
+    for data in (b"lost", b"lost too", b"lost as well"):
+        members[1].up.propose(data, cluster.now_us)
+    cluster.pump_all()
+    cluster.network.clear()
+    elect(cluster, 2)
+    for data in (b"kept", b"kept too"):
+        members[2].up.propose(data, cluster.now_us)
+    cluster.settle()
+    elect(cluster, 3)
+    cluster.settle()
+    cluster.heal()
+    members[3].up.propose(b"next", cluster.now_us)
+    cluster.advance_to(cluster.now_us + 500_000)
+    logs = [dict(members[number].image.data) for number in (1, 3)]
+    assert logs[0][6] == logs[1][6] == b"next"
+    assert (logs[0] != logs[1]) is diverges
+
+
 def elect(cluster: Cluster, number: int) -> None:
     """Make a member the leader of a new term; its appends are under way, not delivered."""
     cluster.now_us += 1_100_000

@@ -26,7 +26,17 @@ from txndb.cluster.options import RaftOptions
 from txndb.errors import CorruptionError, InternalError, TxndbError
 from txndb.ids import NodeId, RangeId, ReplicaId
 from txndb.raft.core import Raft
-from txndb.raft.types import AnyMessage, Config, HardState, LogView, Options, Ready, Role, SnapshotMessage
+from txndb.raft.types import (
+    CANARIES,
+    AnyMessage,
+    Config,
+    HardState,
+    LogView,
+    Options,
+    Ready,
+    Role,
+    SnapshotMessage,
+)
 from txndb.ranges import api, keys
 from txndb.ranges.descriptor import RangeDescriptor, node_of
 from txndb.ranges.leaseholder import Handle, Handover
@@ -198,7 +208,7 @@ class Store:
                 election_min_us=self._raft_options.election_min_us,
                 election_max_us=self._raft_options.election_max_us,
                 append_bytes_max=self._raft_options.append_bytes_max,
-                canaries=self._canaries & RAFT_CANARIES,
+                canaries=self._canaries & CANARIES,
             ),
             cast(LogView, log),  # the log's entries are field-identical to Raft's
             HardState(term, ReplicaId(vote), commit),
@@ -516,7 +526,8 @@ class Store:
                     f"a snapshot of range {replica.range_id} would delete keys of another range"
                 )
             for start, end in keys.replicated_spans(descriptor):
-                batch.delete_range(start, end)
+                if "snapshot-over" not in self._canaries:
+                    batch.delete_range(start, end)
         for key, value in incoming.pairs:
             batch.put(key, value)
         range_id = replica.range_id
@@ -600,8 +611,3 @@ class Store:
     def close(self) -> None:
         """Stop pumping; the owner closes log and engine."""
         self._closed = True
-
-
-RAFT_CANARIES = frozenset(
-    {"vote-forgotten", "ack-before-persist", "commit-old-term-by-counting", "stale-lease"}
-)

