@@ -103,7 +103,7 @@ def _plot(context: click.Context, parameter: click.Parameter, value: Path | None
     "plot_to",
     type=click.Path(dir_okay=False, path_type=Path),
     callback=_plot,
-    help="Write the cycles found as SVG or DOT, by the file's suffix.",
+    help="Draw what was found: cycles as SVG or DOT, by the file's suffix; operations in time as SVG.",
 )
 @click.option(
     "--level", default="serializable", callback=_level, help="append, rw: the isolation level to judge by."
@@ -180,8 +180,10 @@ def _options(given: dict[str, Any]) -> Options:
 
 
 def _write_plot(to: Path, verdict: Verdict, ops: list[Op]) -> None:
-    if not any(anomaly.cycle for anomaly in verdict.anomalies):
-        click.echo("no cycle was found: the plot is empty", err=True)
+    drawn = [a for a in verdict.anomalies if a.cycle or (a.ops and to.suffix == ".svg")]
+    if not drawn:
+        what = "nothing was found that can be drawn" if to.suffix == ".svg" else "no cycle was found"
+        click.echo(f"{what}: the plot is empty", err=True)
     draw = plot.svg if to.suffix == ".svg" else plot.dot
     try:
         to.write_text(draw(verdict, ops), encoding="utf-8")

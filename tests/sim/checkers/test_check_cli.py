@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import click
 import pytest
@@ -27,6 +28,18 @@ _SKEW: list[dict[str, Any]] = [
     {"process": 2, "type": "invoke", "f": "txn", "value": [["r", "x", None], ["r", "y", None]]},
     {"process": 2, "type": "ok", "f": "txn", "value": [["r", "x", [1]], ["r", "y", [1]]]},
 ]
+
+_STALE: list[dict[str, Any]] = [
+    {"process": 0, "type": "invoke", "f": "write", "value": 1},
+    {"process": 0, "type": "ok", "f": "write", "value": 1},
+    {"process": 2, "type": "invoke", "f": "write", "value": 7},
+    {"process": 3, "type": "invoke", "f": "write", "value": 1},
+    {"process": 4, "type": "invoke", "f": "read", "value": None},
+    {"process": 3, "type": "ok", "f": "write", "value": 1},
+    {"process": 4, "type": "ok", "f": "read", "value": 5},
+    {"process": 2, "type": "info", "f": "write", "value": 7},
+]
+_SVG = "{http://www.w3.org/2000/svg}"
 
 
 def _check(lines: list[dict[str, Any]] | str, *args: str) -> Result:
@@ -94,9 +107,34 @@ def test_the_cycle_is_drawn_by_the_suffix(tmp_path: Path) -> None:
     result = _check(_SKEW, "--model", "append", "--plot", str(tmp_path / "cycle.png"))
     assert (result.exit_code, "a file that ends in .svg" in result.stderr) == (64, True)
     result = _check(_LINES, "--model", "register", "--plot", str(svg))
-    assert (result.exit_code, result.stderr) == (0, "no cycle was found: the plot is empty\n")
+    assert (result.exit_code, result.stderr) == (
+        0,
+        "nothing was found that can be drawn: the plot is empty\n",
+    )
+    result = _check(_STALE, "--model", "register", "--plot", str(dot))
+    assert (result.exit_code, result.stderr) == (1, "no cycle was found: the plot is empty\n")
     result = _check(_SKEW, "--model", "append", "--plot", str(tmp_path / "nowhere" / "cycle.svg"))
     assert (result.exit_code, "cannot write the plot" in result.stderr) == (65, True)
+
+
+def test_operations_that_no_order_explains_are_drawn_in_time(tmp_path: Path) -> None:
+    """A row for each process; what the anomaly names in red, what nobody knows the end of dashed to the edge."""
+    svg = tmp_path / "stale.svg"
+    result = _check(_STALE, "--model", "register", "--plot", str(svg))
+    assert (result.exit_code, result.stderr) == (1, "")
+    drawing = ElementTree.fromstring(svg.read_text())
+    texts = [element.text for element in drawing.iter(f"{_SVG}text")]
+    assert texts == ["nonlinearizable", "process 2", "process 3", "process 4", "write 7", "write 1", "read 5"]
+    titles = [element.text for element in drawing.iter(f"{_SVG}title")][1:]
+    assert titles == [
+        "write 7 (index 2 to unknown)",
+        "write 1 (index 3 to 5)",
+        "read 5 (index 4 to 6)",
+    ], "not the write that was over before"
+    bars = [element for element in drawing.iter(f"{_SVG}rect")][1:]
+    assert [bar.get("stroke-dasharray") for bar in bars] == ["5 3", None, None]
+    x, width = float(bars[0].get("x", 0)), float(bars[0].get("width", 0))
+    assert all(float(bar.get("x", 0)) + float(bar.get("width", 0)) < x + width for bar in bars[1:])
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
-"""Cycles as pictures: DOT text, and an SVG that needs no other program.
+"""Anomalies as pictures: DOT text of cycles, and an SVG that needs no other program.
 
-The SVG stacks one panel for each cycle. Its transactions stand on an ellipse in the order of the cycle, clockwise
-from the top, each a box with its steps; an arrow for each dependency, its kind beside it in a colour of its own. All is
-computed from the verdict and the history, so equal verdicts give equal files.
+The SVG stacks one panel for each anomaly: operations in time (`txndb.sim.checkers.timeline`), or a cycle. A cycle's
+transactions stand on an ellipse in its order, clockwise from the top, each a box with its steps; an arrow for each
+dependency, its kind beside it in a colour of its own. All is computed from the verdict and the history, so equal
+verdicts give equal files.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from txndb.sim.checkers import timeline
 from txndb.sim.checkers.elle.explain import steps_of
 from txndb.sim.checkers.elle.txns import Txn, transactions
 from txndb.sim.checkers.verdict import Anomaly, Verdict
@@ -60,7 +62,7 @@ def _label(index: int, by_index: dict[int, Txn]) -> list[str]:
 
 
 def svg(verdict: Verdict, ops: Sequence[Op]) -> str:
-    """The cycles of a verdict as one SVG document.
+    """The cycles of a verdict, and its other anomalies in time, as one SVG document.
 
     Args:
         ops: The history the verdict is of.
@@ -68,16 +70,20 @@ def svg(verdict: Verdict, ops: Sequence[Op]) -> str:
     by_index = {txn.index: txn for txn in transactions(ops).all}
     panels: list[str] = []
     width, top = 320.0, 0.0
-    for anomaly in _cyclic(verdict):
-        body, panel_width, height = _panel(anomaly, by_index)
+    for anomaly in verdict.anomalies:
+        body, panel_width, height = (
+            _panel(anomaly, by_index) if anomaly.cycle else timeline.panel(anomaly, ops)
+        )
+        if not body:
+            continue
         panels.append(f'<g transform="translate(0 {top:.0f})">{body}</g>')
         width, top = max(width, panel_width), top + height
     if not panels:
-        panels, top = ['<text x="16" y="28">no cycles</text>'], 48.0
+        panels, top = ['<text x="16" y="28">nothing to show</text>'], 48.0
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{top:.0f}" '
         f'viewBox="0 0 {width:.0f} {top:.0f}" font-family="monospace" font-size="12">\n'
-        f"<title>{escape(verdict.model)}: {len(_cyclic(verdict))} cycles</title>\n"
+        f"<title>{escape(verdict.model)}: {len(verdict.anomalies)} anomalies</title>\n"
         f'<rect width="100%" height="100%" fill="#ffffff"/>\n<defs>{_arrowheads()}</defs>\n'
         + "\n".join(panels)
         + "\n</svg>\n"
