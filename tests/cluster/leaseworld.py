@@ -38,7 +38,7 @@ class LeaseWorld:
         bury_worlds()
         self.loop = VirtualLoop()
         _unburied.append(self.loop)
-        self.network = Network(self.loop, derive(1, "net"), NetworkOptions(), Trace())
+        self.network = Network(self.loop, derive(1, "net"), NetworkOptions(), Trace(), canaries)
         self.hosts = Machinery(
             network=self.network,
             parts=node_parts(),

@@ -150,3 +150,13 @@ def test_a_snapshot_damaged_under_way_is_refused_and_sent_again(
     assert seen.count("answer") == (2 if which < 3 else 1), "it was not sent again"
     assert seen.count("snapshot") >= (4 if which < 3 else 3)
     assert _same_state(world, leader, away)
+
+
+def test_without_the_check_replicas_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The canary `frames-unchecked`: what the comparison of replicas would find."""
+    world = LeaseWorld("frames-unchecked")
+    leader, away = _behind(world, monkeypatch)
+    _harm(world, monkeypatch, 1, lambda chunk: chunk[:-1] + bytes([chunk[-1] ^ 1]))
+    world.rejoin(away)
+    world.wait(5)
+    assert not _same_state(world, leader, away)

@@ -578,7 +578,8 @@ class Node:
 
     async def on_snapshot(self, sender: NodeId, header: bytes, chunks: AsyncIterator[bytes]) -> bytes:
         """A snapshot stream from a peer."""
-        range_id, incoming, message = await receive(sender, header, chunks)
+        checked = "frames-unchecked" not in self.canaries
+        range_id, incoming, message = await receive(sender, header, chunks, checked=checked)
         return b"ok" if self.store.on_snapshot(range_id, incoming, message) else b"refused"
 
     # -- sessions, and what people and tests ask -----------------------------------------------------------

@@ -123,6 +123,7 @@ CANARIES: Final = tuple(
             ("short_reigns",),
         ),
         ("stale-lease", "the leader's lease does not end", DEPOSED),
+        ("frames-unchecked", "checksums of frames, calls and snapshots are not compared"),
     )
 )
 

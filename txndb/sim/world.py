@@ -97,7 +97,8 @@ class World:
         self.trace = Trace(echo=echo)
         self.loop.on_instant = self.trace.instant
         self.history = History()
-        self.network = Network(self.loop, derive(options.seed, "network"), calm(options), self.trace)
+        wires = derive(options.seed, "network")
+        self.network = Network(self.loop, wires, calm(options), self.trace, options.canaries)
         self.hosts = self._machinery(parts).hosts()
         for host in self.hosts:
             host.on_fatal = self._on_fatal
