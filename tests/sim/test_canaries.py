@@ -54,6 +54,11 @@ def test_a_canary_that_is_not_caught_says_so() -> None:
         ("[rest, 9.0 s] not within 60 s: n1 still holds [...]", "progress"),
         ("[safety, 2.0 s] election safety: n1 and n3 led range 4 in term 8", "Raft's election safety"),
         ("[safety, 2.0 s] n1 stopped itself: CorruptionError: ahead", "a node stopped: CorruptionError"),
+        (
+            "[safety, 2.0 s] InternalError: catalogue leases, invariant 3: …",
+            "invariant of the catalogue leases",
+        ),
+        ("[verdict, 9.0 s] race: column t.raced_1_early was …, and is gone", "columns of racing DDL"),
         ("[verdict, 9.0 s] total is 99", "checker of bank"),
     ],
 )
@@ -67,8 +72,16 @@ def test_seeds_that_drew_nothing_of_the_rule_are_counted_and_not_run() -> None:
     assert [look.by for look in hunt(canary, Request(), range(1, 500), 1)] == [""] * 499
 
 
+def test_a_rule_may_be_about_what_is_done_to_the_database_as_well_as_about_traffic() -> None:
+    canary = Canary("D3", "broken", workloads=("schema_race",))
+    options = [Request().options(seed) for seed in range(1, 100)]
+    racing = [canary.may_show(each) for each in options]
+    assert racing == ["schema_race" in each.database_kinds for each in options]
+    assert True in racing and False in racing
+
+
 @pytest.mark.parametrize(
-    "rule", ["C3", "P1", "P6", "ack-before-persist", "stale-lease", "L1", "L2", "M3", "T2", "T4"]
+    "rule", ["C3", "P1", "P6", "ack-before-persist", "stale-lease", "L1", "L2", "M3", "T2", "T4", "D6"]
 )
 def test_a_canary_that_sings_soon_is_heard_within_a_few_seeds(rule: str) -> None:
     canary = next(canary for canary in CANARIES if canary.rule == rule)

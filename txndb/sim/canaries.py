@@ -43,13 +43,16 @@ BEYOND: Final = ("clock_jump",)
 SPLIT: Final = ("split",)
 LOCKING: Final = ("append", "rw", "bank", "counter", "cycle", "g2", "monotonic")
 """Traffic that reads what it then writes."""
+DDL: Final = ("ddl", "schema", "schema_race")
+"""Traffic that changes the catalogue."""
 READING: Final = ("register", "append", "rw", "multi-register", "set-full", "comments", "sequential")
 """Traffic whose reads must be of now."""
 
 
 class Canary(msgspec.Struct, frozen=True):
-    """A rule that can be switched off. `faults`: one of these has to be drawn, `workloads`: one of these, and with
-    `clocks` clocks that differ, for a seed to be worth running; empty: whatever was drawn."""
+    """A rule that can be switched off. `faults`: one of these has to be drawn, `workloads`: one of these, as workload
+    or as what is done to the database meanwhile, and with `clocks` clocks that differ, for a seed to be worth running;
+    empty: whatever was drawn."""
 
     rule: str
     broken: str
@@ -64,7 +67,7 @@ class Canary(msgspec.Struct, frozen=True):
         drawn = {*options.fault_kinds, *options.database_kinds}
         return (
             (not self.faults or not drawn.isdisjoint(self.faults))
-            and (not self.workloads or options.workload in self.workloads)
+            and (not self.workloads or not {options.workload, *drawn}.isdisjoint(self.workloads))
             and (not self.clocks or options.clock.error_bound_us > 0)
         )
 
@@ -96,14 +99,14 @@ CANARIES: Final = tuple(
         ("R1", "commits go on while a split is being proposed", SPLIT, (), False, ("C1",)),
         ("R3", "a token need not cover the spans of a commit", (), LOCKING, False, ("K1",)),
         ("R4", "a half without a write stays prepared after a split", ("split_prepared",)),
-        ("D1", "catalogue leases do not bound commit timestamps", (), ("ddl",)),
-        ("D2", "DDL does not wait for the users of the old catalogue", (), ("ddl",)),
-        ("D2-version", "DDL commits on top of a version it did not see", (), ("ddl",)),
-        ("D3", "a running user's lease grows although the version changed", (), ("ddl",)),
-        ("D4", "DDL's timestamp does not exceed used_ts and unreturned expiries", (), ("ddl",)),
-        ("D5", "a lease that was asked back while it was being taken is used", (), ("ddl",)),
-        ("D6", "an acquisition has an age of its own", (), ("ddl",)),
-        ("D7", "CREATE INDEX reads the rows without locking them", (), ("ddl",)),
+        ("D1", "catalogue leases do not bound commit timestamps", (), DDL),
+        ("D2", "DDL does not wait for the users of the old catalogue", (), DDL),
+        ("D2-version", "DDL commits on top of a version it did not see", (), DDL),
+        ("D3", "a running user's lease grows although the version changed", (), DDL),
+        ("D4", "DDL's timestamp does not exceed used_ts and unreturned expiries", (), DDL),
+        ("D5", "a lease that was asked back while it was being taken is used", (), DDL),
+        ("D6", "an acquisition has an age of its own", (), DDL),
+        ("D7", "CREATE INDEX reads the rows without locking them", (), DDL),
         ("phantom", "scans lock the rows they find, not the span", (), LOCKING),
         ("P1", "the log reports flushes as synced that are not", POWER),
         ("P3", "logs are truncated before the engine is durable", POWER),
@@ -187,6 +190,8 @@ def catcher(request: Request, report: Report) -> str:
     for sign, name in (
         ("election safety", "Raft's election safety"),
         ("state machine safety", "Raft's state machine safety"),
+        ("catalogue leases, invariant", "invariant of the catalogue leases"),
+        ("race: ", "columns of racing DDL"),
         ("leases: ", "exclusion of leases"),
         ("promises: ", "promises of leaseholders"),
         ("log matching", "Raft's log matching"),
