@@ -81,7 +81,11 @@ def test_a_rule_may_be_about_what_is_done_to_the_database_as_well_as_about_traff
 
 
 @pytest.mark.parametrize(
-    "rule", ["C3", "P1", "P6", "ack-before-persist", "stale-lease", "L1", "L2", "M3", "T2", "T4", "D6"]
+    "rule",
+    [
+        *("C3", "P1", "P6", "ack-before-persist", "stale-lease", "L1", "L2", "M3", "M4", "S1", "T2", "T4"),
+        *("D6", "append-unchecked"),
+    ],
 )
 def test_a_canary_that_sings_soon_is_heard_within_a_few_seeds(rule: str) -> None:
     canary = next(canary for canary in CANARIES if canary.rule == rule)

@@ -12,7 +12,8 @@ The promises, of one range:
    than anybody read before (rules L1, L4, R1). With clocks beyond E this is what is lost (rule T5).
 3. A bound that is proposed lies above all that was read (promise 2) and above all that has applied here (rules M3, T5).
 4. No timestamp is used that lies above the leaseholder's own `latest` (rule T2).
-5. The right half of a split knows of every version it has: its `max_applied_ts` is that of the left (rule T4).
+5. What was read or validated at a timestamp counts as read there: `read_ts` is not below it (rules S1, M4).
+6. The right half of a split knows of every version it has: its `max_applied_ts` is that of the left (rule T4).
 
 It decides nothing and changes nothing: a run is the same with and without it.
 """
@@ -73,10 +74,19 @@ class Promises:
                 f"promises: {name} uses {at} in range {holder.state.range_id}, above its latest {holder.clock.latest()}"
             )
 
+    def on_read(self, name: str, holder: Leaseholder, at: Timestamp) -> None:
+        """A snapshot or a validation at a timestamp was answered (promises 4 and 5)."""
+        self.on_use(name, holder, at)
+        if at > holder.read_ts:
+            self._problem(
+                f"promises: {name} answers for {at} in range {holder.state.range_id}, which counts as read up to "
+                f"{holder.read_ts} only"
+            )
+
     def on_split(
         self, name: str, left: RangeId, right: RangeId, known: Timestamp, applied: Timestamp
     ) -> None:
-        """A split applied: the right half knows of `applied`, and the left knew of `known` before (promise 5)."""
+        """A split applied: the right half knows of `applied`, and the left knew of `known` before (promise 6)."""
         if applied < known:
             self._problem(
                 f"promises: range {right} begins on {name} with versions up to {applied}; range {left} had {known}"
@@ -117,7 +127,7 @@ class WatchedReplica(Replica):
         response = super().handle(request, handle)
         if holder is not None and isinstance(response, api.Values | api.Rows | api.Ok):
             if isinstance(request, api.SnapshotGet | api.SnapshotScan | api.Validate):
-                self._promises.on_use(self._name, holder, request.at)
+                self._promises.on_read(self._name, holder, request.at)
             if isinstance(response, api.Values | api.Rows) or isinstance(request, api.Validate):
                 self._promises.on_answer(self._name, holder)
         return response
