@@ -29,7 +29,7 @@ from txndb.ranges import api
 from txndb.ranges.commits import Commits
 from txndb.ranges.handover import encode_handover
 from txndb.ranges.locks import EntryState, LockEntry
-from txndb.ranges.parking import Handle, Handover, Host, Parked
+from txndb.ranges.parking import LEASE_POLL_US, Handle, Handover, Host, Parked
 from txndb.ranges.state import Prepared, RangeState
 
 __all__ = ["Handle", "Handover", "Host", "Leaseholder"]
@@ -71,6 +71,9 @@ class Leaseholder(Commits):
         """L1: called once the term's own no-op has applied, and again by `on_time`, until serving."""
         if self.serving:
             return True
+        if not (self.clock.within_bound() or "T1" in self._canaries):
+            self.host.wake_in(LEASE_POLL_US)  # T1: by a doubtful clock `read_ts` would begin below what was read
+            return False
         wait_us = self.clock.wait_us_until_past(self.state.max_applied_ts)
         if wait_us > 0 and "L1" not in self._canaries:
             self.host.wake_in(wait_us)

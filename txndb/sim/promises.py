@@ -58,8 +58,10 @@ class Promises:
             self._read_ts[range_id] = holder.read_ts
 
     def on_bound(self, name: str, holder: Leaseholder, bound: Timestamp) -> None:
-        """A bound is being fixed by its proposal (promise 3)."""
-        self._keeps_read_ts(name, holder)
+        """A bound is being fixed by its proposal (promise 3). What is proposed by a leader that has been succeeded, and
+        does not know yet, never commits: its successor was elected without it."""
+        if holder.term >= self._terms.get(holder.state.range_id, (0, ""))[0]:
+            self._keeps_read_ts(name, holder)
         highest = max(holder.read_ts, holder.state.max_applied_ts)
         if bound <= highest:
             self._problem(
