@@ -170,7 +170,7 @@ class Rangeless:
     def validate(self) -> None:
         pass
 
-    async def split_prepared(self) -> None:
+    async def split_at_work(self, kind: str) -> None:
         pass
 
     def handed(self) -> dict[int, int]:

@@ -16,8 +16,8 @@ from txndb.errors import TxndbError, UnavailableError
 from txndb.ids import RangeId
 from txndb.raft.types import Role
 from txndb.ranges import api
-from txndb.ranges.locks import EntryState
 from txndb.ranges.replica import Replica
+from txndb.sim.cuts import CUTS
 from txndb.sim.host import Parts, SimBody, SqlSession
 from txndb.sim.promises import WatchedReplica
 
@@ -58,33 +58,16 @@ class NodeBrain:
         with contextlib.suppress(TxndbError):
             replica.handle(api.TransferLease(descriptor.start, target), None)
 
-    async def split_prepared(self) -> None:
+    async def split_at_work(self, kind: str) -> None:
         node = self.node
         with contextlib.suppress(TxndbError):  # as any split, it may fail
             right_id = RangeId(await take_number(node, NEXT_RANGE_KEY, 2))
             for _ in range(_LOOKS_MAX):
-                cut = self._cut_of_prepared()
+                cut = CUTS[kind](node.store)
                 if cut:
                     await node.sender.send(cut, api.SplitAt(cut, right_id), node.sender.deadline_us())
                     return
                 await asyncio.sleep(_LOOK_S)
-
-    def _cut_of_prepared(self) -> bytes:
-        """A key that has all writes of a prepared transaction on one side, and another lock of it alone on the other;
-        empty if there is none."""
-        for replica in self.node.store.leaders():
-            if replica.leaseholder is None:
-                continue
-            for entry in replica.leaseholder.locks.entries.values():
-                if entry.state is not EntryState.PREPARED or not entry.writes:
-                    continue
-                first, last = min(entry.writes), max(entry.writes)
-                if any(start < first for start in (*entry.points, *(start for start, _, _ in entry.spans))):
-                    return first
-                cut = min((key for key in entry.points if key > last), default=b"")
-                if cut:
-                    return cut
-        return b""
 
     def handed(self) -> dict[int, int]:
         return {

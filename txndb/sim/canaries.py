@@ -40,7 +40,7 @@ DEPOSED: Final = (
 FALLS: Final = (*DEPOSED, *POWER, "kill", "kill_leader", "stall", "long_stall", "lose", "transfer")
 """What makes leaders change."""
 BEYOND: Final = ("clock_jump",)
-SPLIT: Final = ("split",)
+SPLIT: Final = ("split", "split_prepared", "split_writing")
 LOCKING: Final = ("append", "rw", "bank", "counter", "cycle", "g2", "monotonic")
 """Traffic that reads what it then writes."""
 DDL: Final = ("ddl", "schema", "schema_race")

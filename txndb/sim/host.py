@@ -83,8 +83,8 @@ class Brain(Protocol):
 
     def validate(self) -> None: ...
 
-    async def split_prepared(self) -> None:
-        """Split a range led here between what a prepared transaction reads and what it writes, if one comes soon."""
+    async def split_at_work(self, kind: str) -> None:
+        """Split a range led here where a transaction is at work, of a kind of `txndb.sim.cuts`, if one comes soon."""
 
     def handed(self) -> dict[int, int]:
         """Per range a leader has handed over to this node, which does not serve it yet: the term that is for."""

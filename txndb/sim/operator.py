@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from random import Random
 from typing import Final
 
 from txndb.errors import TxndbError
 from txndb.sim.clients import Client, ConnectionLostError, GaveUpError
+from txndb.sim.cuts import CUTS
 from txndb.sim.host import SimHost
 from txndb.sim.nemesis.scene import Scene
 from txndb.sim.pastreader import PastReader
@@ -63,7 +65,7 @@ class Operator:
             "schema": self._schema.act,
             "schema_race": self._race.act,
             "old_read": self._past.act,
-            "split_prepared": self._split_prepared,
+            **{kind: partial(self._split_at_work, kind) for kind in CUTS},
         }
 
     async def run(self) -> None:
@@ -112,8 +114,8 @@ class Operator:
         finally:
             client.close()
 
-    async def _split_prepared(self, rng: Random) -> None:
-        """A split where chance hardly puts one: it leaves a half of what is prepared without a write (rule R4)."""
+    async def _split_at_work(self, kind: str, rng: Random) -> None:
+        """A split where chance hardly puts one (`txndb.sim.cuts`)."""
         host = rng.choice(self._hosts)
         if (
             self._splits < SPLITS_MAX
@@ -122,7 +124,7 @@ class Operator:
             and host.brain is not None
         ):
             self._splits += 1
-            host.incarnation.spawn(host.brain.split_prepared())
+            host.incarnation.spawn(host.brain.split_at_work(kind))
 
     async def _transfer(self, rng: Random) -> None:
         host, draw = rng.choice(self._hosts), rng.randrange(1 << 32)

@@ -61,9 +61,9 @@ EVENT_FAULTS: Final[dict[str, tuple[str, ...]]] = {
     "clock": ("clock_step",),
 }
 SCHEMA_RACE: Final = "schema_race"
-SQL_DATABASE_KINDS: Final = ("schema", "old_read", "split_prepared", SCHEMA_RACE)
-"""Acts that only a whole SQL database understands: DDL on the workload's tables, reads of the past, splits beside what
-a prepared transaction writes, DDL that races DDL."""
+SQL_DATABASE_KINDS: Final = ("schema", "old_read", "split_prepared", "split_writing", SCHEMA_RACE)
+"""Acts that only a whole SQL database understands: DDL on the workload's tables, reads of the past, splits where a
+transaction is at work, DDL that races DDL."""
 RACE_LEASE_US: Final = 2_000_000
 """A race lasts as long as a catalogue lease: with longer ones there would be one a run."""
 LATER_FAULTS: Final[dict[str, tuple[str, ...]]] = {
@@ -221,11 +221,13 @@ def _draw_raft_kinds(rng: Random, used: tuple[str, ...]) -> list[str]:
 def _draw_sql_kinds(rng: Random, workload: str, beyond: bool) -> tuple[str, ...]:
     """The workload of DDL changes its tables itself, and looks at all columns. Snapshots are only as good as the
     clocks (`beyond`: they are bad)."""
-    schema, old_read, split = rng.random() < 0.5, rng.random() < 0.5, rng.random() < 0.5
+    schema, old_read = rng.random() < 0.5, rng.random() < 0.5
+    split_prepared, split_writing = rng.random() < 0.5, rng.random() < 0.5
     kinds = (
         ("schema", schema and workload != "ddl"),
         ("old_read", old_read and not beyond),
-        ("split_prepared", split),
+        ("split_prepared", split_prepared),
+        ("split_writing", split_writing),
     )
     return tuple(kind for kind, drawn in kinds if drawn)
 
