@@ -17,7 +17,7 @@ from txndb.cluster.clockwatch import ClockWatch
 from txndb.cluster.host import NodeHost
 from txndb.cluster.membership import NEXT_RANGE_KEY, run, take_number
 from txndb.cluster.messages import AliveQuery, AliveReply, Member
-from txndb.encoding.keys import decode_data_key
+from txndb.encoding.keys import META_END, decode_data_key
 from txndb.errors import RetryError, TxndbError, UnavailableError
 from txndb.ids import AttemptId, NodeId, RangeId, Timestamp, make_timestamp
 from txndb.limits import (
@@ -282,8 +282,10 @@ class Upkeep:
             start, end = state.spans()[-1]
             if node.engine.approximate_bytes(start, end) > RANGE_BYTES_SPLIT:
                 cut = self._middle(start, end)
-                if cut is not None and state.descriptor.start < cut < state.descriptor.end:
-                    await self.split(cut)
+                if cut is not None:
+                    cut = max(cut, META_END)  # the index of ranges stays whole
+                    if state.descriptor.start < cut < state.descriptor.end:
+                        await self.split(cut)
         finally:
             self._splitting.pop(replica.range_id, None)
 

@@ -45,6 +45,8 @@ ANCHORED: Final = b"\x03"
 DATA: Final = b"\x04"
 
 META: Final = b"\x05"
+"""The index of ranges; all of it lies in range 1, where everybody looks for it."""
+META_END: Final = b"\x06"
 SYSTEM: Final = b"\x08"
 CLUSTER: Final = SYSTEM + b"cluster\0"
 """The cluster's own rows: members, counters, catalogue leases."""

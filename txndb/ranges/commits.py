@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from txndb.encoding.keys import META_END
 from txndb.errors import InternalError
 from txndb.ids import AttemptId, Timestamp
 from txndb.ranges import api
@@ -300,6 +301,8 @@ class Commits(Reads):
             return api.Moved([descriptor])
         if request.key == descriptor.start:
             return api.Ok()
+        if request.key < META_END:
+            return api.Refused("0A000", "the index of ranges must stay in one range")
         if self._split is not None:
             self._until_split.append((handle, request))
             return None

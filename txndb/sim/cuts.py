@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from txndb.cluster.store import Store
+from txndb.encoding.keys import META_END
 from txndb.ids import RangeId
 from txndb.ranges.locks import EXCLUSIVE, EntryState, LockEntry
 
@@ -30,12 +31,12 @@ def of_prepared(store: Store) -> bytes:
 
 
 def of_writing(store: Store) -> bytes:
-    """The first key that a transaction is going to write, if that is not the first of its range; else empty."""
+    """The first key that a transaction is going to write, unless its range may not be split there; else empty."""
     for range_id, entry in _entries(store):
         if entry.state is EntryState.ACTIVE:
             cut = min((key for key, mode in entry.points.items() if mode == EXCLUSIVE), default=b"")
             state = store.slots[range_id].replica.state
-            if cut and state is not None and state.descriptor.start < cut:
+            if state is not None and cut >= META_END and cut > state.descriptor.start:
                 return cut
     return b""
 

@@ -21,7 +21,7 @@ import msgspec
 from sortedcontainers import SortedDict
 
 from txndb.clock import Clock
-from txndb.encoding.keys import META, prefix_end
+from txndb.encoding.keys import META, META_END
 from txndb.errors import (
     DiskFullError,
     LimitError,
@@ -277,7 +277,7 @@ class Sender:
                 await self._rest(deadline_us, "the location of range 1 is not known yet")
                 continue
             at = self.clock.latest()
-            scan = api.SnapshotScan(at, start, prefix_end(META), 1, False, b"")
+            scan = api.SnapshotScan(at, start, META_END, 1, False, b"")
             try:
                 response: api.Response | None = await self.send(start, scan, deadline_us)
             except (
