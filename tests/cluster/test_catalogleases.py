@@ -70,6 +70,39 @@ def test_d1_a_paused_node_wakes_to_refusals(world: LeaseWorld) -> None:
     assert world.at(3, "SELECT k FROM t") == []
 
 
+def test_d1_nothing_that_went_with_the_old_catalogue_is_shown_by_a_clock_that_is_behind(
+    world: LeaseWorld,
+) -> None:
+    """The lease's end is a timestamp: what was read above it tells that it is over, whatever the clock says (T5)."""
+    reader = world.connect(3)
+    world.execute(reader, "BEGIN", "SELECT 1")
+    world.isolate(3)
+    world.at(1, "TRUNCATE t", "INSERT INTO t VALUES (2, 20)")
+    world.wait(2.0)  # what was in the table is collected
+    world.hosts[2].clock.jump(-10_000_000)
+    world.rejoin(3)
+    with pytest.raises(RetryError, match="outlived its catalogue lease"):
+        world.execute(reader, "SELECT k FROM t")
+
+
+def test_an_acquisition_whose_outcome_is_learned_late_begins_again(world: LeaseWorld) -> None:
+    """So late that the catalogue of its timestamp is collected: nobody who waits for it is told so."""
+    reader, node = world.connect(3), world.node(3)
+    world.isolate(3)
+    world.at(1, "CREATE TABLE another (k INT PRIMARY KEY)")  # once the lease is over
+    waiting = world.start(reader.execute("SELECT k FROM t"))
+    world.rejoin(3)
+    for _ in range(100_000):
+        world.loop.run_until_us(world.loop.now_us + 50)
+        if any(isinstance(txn, Transaction) and txn.sealed for txn in node.transactions.values()):
+            break
+    world.network.block([(1, 3), (2, 3)])
+    world.wait(4.0)
+    assert not waiting.done()
+    world.network.unblock([(1, 3), (2, 3)])
+    assert world.finish(waiting).rows == [(1,)]
+
+
 def test_d1_without_it_the_paused_node_reads_with_the_old_catalogue(build: Build) -> None:
     assert _truncate_past_a_paused_node(build("D1")) == [(1,)]
 

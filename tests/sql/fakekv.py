@@ -136,6 +136,7 @@ class FakeTxn:
         self.locked: dict[bytes, Lock] = {}
         self.done = False
         self.sealed = False
+        self.newest = Timestamp(0)
         self.lock_wait_us = 0
         self.not_after: int | None = None
 

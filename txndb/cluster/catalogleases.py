@@ -34,7 +34,7 @@ import msgspec
 
 from txndb.cluster.host import NodeHost
 from txndb.encoding.keys import CLUSTER, prefix_end
-from txndb.errors import InternalError, LockTimeoutError, RetryError, UnavailableError
+from txndb.errors import InternalError, LockTimeoutError, RetryError, SnapshotTooOldError, UnavailableError
 from txndb.ids import NodeId, Timestamp, make_timestamp, physical_us
 from txndb.limits import CATALOG_LEASE_BOUNDS
 from txndb.sql.catalog.leases import ANY_TIME_MAX, Age, CatalogLease, DirectLeases
@@ -304,7 +304,10 @@ class NodeLeases:
             except BaseException:
                 await txn.rollback()
                 raise
-            await self._install(row, version, at)
+            try:
+                await self._install(row, version, at)
+            except SnapshotTooOldError:
+                continue  # its outcome took so long to learn that the catalogue cannot be read as it was then
             return
         raise RetryError("the catalogue stayed locked")
 

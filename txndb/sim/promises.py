@@ -42,7 +42,7 @@ class Promises:
         self._terms: dict[RangeId, tuple[int, str]] = {}
         """Range -> the latest term in which a read was answered, and by whom."""
         self._read_ts: dict[RangeId, Timestamp] = {}
-        """Range -> the highest `read_ts` of a leaseholder that has answered a read."""
+        """Range -> the highest timestamp at which it may have been read."""
 
     def on_answer(self, name: str, holder: Leaseholder) -> None:
         """A read was answered, or reads were validated (promises 1 and 2)."""
@@ -54,8 +54,10 @@ class Promises:
             )
         self._terms[range_id] = (holder.term, name)
         self._keeps_read_ts(name, holder)
-        if holder.read_ts > self._read_ts.get(range_id, 0):
-            self._read_ts[range_id] = holder.read_ts
+        # No more than `latest` was used (rule T2): a new leader's `read_ts` begins above what anybody can have read.
+        read = min(holder.read_ts, holder.clock.latest())
+        if read > self._read_ts.get(range_id, 0):
+            self._read_ts[range_id] = read
 
     def on_bound(self, name: str, holder: Leaseholder, bound: Timestamp) -> None:
         """A bound is being fixed by its proposal (promise 3). What is proposed by a leader that has been succeeded, and

@@ -77,6 +77,10 @@ class Txn(ReadView, Protocol):
     def age(self) -> tuple[Timestamp, bytes]:
         """(first start timestamp, id): kept over retries, orders wound-wait (rule K3)."""
 
+    @property
+    def newest(self) -> Timestamp:
+        """The newest version read or overwritten: it will commit above it (rule T5)."""
+
     def put(self, key: bytes, value: bytes) -> None:
         """Buffer a write. The key need not be locked before; `commit` locks what is not (rule K2)."""
 

@@ -157,8 +157,12 @@ class Block:
 
     def check_not_ended(self) -> None:
         """Raise `RetryError` if no timestamp that the lease allows is left: it cannot commit, and what it read may be
-        of a later catalogue, or gone with the old one (D1, K4)."""
-        if self.lease is not None and not self.lease.is_usable():
+        of a later catalogue, or gone with the old one (D1, K4). By its clock, and by what it read: a clock may be
+        behind by more than E, but what is gone went above the lease's end (T5, D4)."""
+        if self.lease is None:
+            return
+        newest = self.txn.newest if self.txn is not None else Timestamp(0)
+        if not self.lease.is_usable() or newest >= self.lease.not_after:
             raise RetryError(
                 "the transaction outlived its catalogue lease", hint="Replay the whole transaction."
             )
