@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.cluster.leaseworld import LEASE_US, LeaseWorld
-from txndb.cluster.catalogleases import LeaseRow, NodeLeases, Revoke, _encode
+from txndb.cluster.catalogleases import GIVE_UP_S, LeaseRow, NodeLeases, Revoke, _encode
 from txndb.errors import InternalError, LockTimeoutError, RetryError
 from txndb.ids import NodeId, Timestamp
 from txndb.txn.coordinator import Transaction
@@ -101,6 +101,21 @@ def test_an_acquisition_whose_outcome_is_learned_late_begins_again(world: LeaseW
     assert not waiting.done()
     world.network.unblock([(1, 3), (2, 3)])
     assert world.finish(waiting).rows == [(1,)]
+
+
+def test_d4_giving_up_does_not_wait_for_an_outcome_that_nobody_tells(world: LeaseWorld) -> None:
+    """A commit that was sent is not cancelled (M7), but a graceful stop has a bound: then the lease runs out."""
+    node, process = world.node(3), world.hosts[2].incarnation
+    assert process is not None
+    giving = process.spawn(node.sql.leases.give_up())
+    for _ in range(100_000):
+        world.loop.run_until_us(world.loop.now_us + 50)
+        if any(isinstance(txn, Transaction) and txn.sealed for txn in node.transactions.values()):
+            break
+    assert not giving.done()
+    world.isolate(3)
+    world.wait(GIVE_UP_S + 0.1)
+    assert giving.done()
 
 
 def test_d1_without_it_the_paused_node_reads_with_the_old_catalogue(build: Build) -> None:

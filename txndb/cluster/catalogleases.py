@@ -34,7 +34,14 @@ import msgspec
 
 from txndb.cluster.host import NodeHost
 from txndb.encoding.keys import CLUSTER, prefix_end
-from txndb.errors import InternalError, LockTimeoutError, RetryError, SnapshotTooOldError, UnavailableError
+from txndb.errors import (
+    InternalError,
+    LockTimeoutError,
+    OutcomeUnknownError,
+    RetryError,
+    SnapshotTooOldError,
+    UnavailableError,
+)
 from txndb.ids import NodeId, Timestamp, make_timestamp, physical_us
 from txndb.limits import CATALOG_LEASE_BOUNDS
 from txndb.sql.catalog.leases import ANY_TIME_MAX, Age, CatalogLease, DirectLeases
@@ -403,9 +410,11 @@ class NodeLeases:
     async def give_up(self) -> None:
         """A graceful stop: users end, the row says when, and no DDL waits for the expiry. Best effort, bounded."""
         self._stopping = True
+        giving = self._node.spawn(self._give_up(), "giving the catalogue lease up")
         try:
-            await asyncio.wait_for(self._give_up(), GIVE_UP_S)
-        except (TimeoutError, UnavailableError, RetryError):
+            # Not cancelled: a commit that was sent would be waited for. It ends with the node, if not before.
+            await asyncio.wait_for(asyncio.shield(giving), GIVE_UP_S)
+        except TimeoutError:
             return  # then the lease runs out
 
     async def _give_up(self) -> None:
@@ -419,6 +428,8 @@ class NodeLeases:
                 row = LeaseRow(before.number + 1, used_ts, node.incarnation)
                 txn.put(lease_key(node.node), _encode(row))
             await txn.commit()
+        except (UnavailableError, RetryError, OutcomeUnknownError) as error:
+            node.body.event(f"the catalogue lease runs out by itself: {error.message}")
         finally:
             await txn.rollback()
 

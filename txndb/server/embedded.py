@@ -131,6 +131,7 @@ class Embedded:
             body = ServerBody(data, make_time_source("auto"), NoPeers(), self._event, self._on_fatal)
             stack.push_async_callback(body.close)
             node = await self._open_node(body)
+            stack.push_async_callback(self._close_connections)
             stack.push_async_callback(node.close)
             await node.start([], "")
             from txndb.server.pg import PgServer
@@ -139,6 +140,11 @@ class Embedded:
             stack.push_async_callback(self._pg.drain, DRAIN_S)
             self._started.set()
             await self._stop.wait()
+
+    async def _close_connections(self) -> None:
+        """Those that the end of the node has ended."""
+        if self._pg is not None:
+            await self._pg.close()
 
     async def _open_node(self, body: ServerBody) -> Node:
         from txndb.cluster.node import Node

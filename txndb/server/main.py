@@ -142,6 +142,8 @@ class NodeProcess:
             if drain:
                 await self._node.drain()
             await self._node.close()
+        if self._pg is not None:
+            await self._pg.close()
         if self._http is not None:
             await self._http.close()
         if self._transport is not None:

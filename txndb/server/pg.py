@@ -29,6 +29,8 @@ from txndb.server.pg_shapes import Shapes
 
 BACKLOG: Final = 1024
 CANCELS_MAX: Final = 16
+LEAVE_S: Final = 2.0
+"""Connections that were told to end get so long to say it."""
 DEFAULT_LIMITS: Final = NodeLimits()
 
 
@@ -105,13 +107,17 @@ class PgServer:
                 connection.cancel_statement()
 
     async def drain(self, timeout: float) -> None:
-        """Stop listening, let transactions end, then end every connection with 57P01."""
+        """Stop listening, let transactions end, then end every connection with 57P01. A COMMIT that was sent is still
+        waiting for its outcome then, which only the end of the node ends (rule M7): `close` is for after that."""
         self._stop_listening()
         for connection in list(self._tasks.values()):
             connection.leave_when_idle()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout)
-        await self.close()
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=LEAVE_S)
 
     async def close(self) -> None:
         """End every connection now."""
