@@ -57,6 +57,7 @@ def test_ddl_holds_under_all_faults(seed: int) -> None:
     [
         (41, 4.0),  # what a transaction read after its catalogue lease had ended was shown
         (2083, 4.0),  # a full disk took no catalogue lease, so nobody could read
+        (3001275, 10.0),  # an acquisition that had been replaced began again
         (5142, 10.0),  # a leader began by a clock it doubted, and handed its read_ts over
         (100995, 10.0),  # E was raised, and every catalogue lease ended before it could be used
     ],

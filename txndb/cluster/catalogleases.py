@@ -298,6 +298,8 @@ class NodeLeases:
         # Just younger than the transaction that waits for it, older than all that are younger (K3, D6).
         own_age = None if age is None else (age[0], age[1] + b"\0")
         for _ in range(ACQUIRE_ATTEMPTS_MAX):
+            if self._acquiring is not asyncio.current_task():
+                return  # replaced while its commit was under way, which no cancellation ends (M7)
             txn = node.begin(own_age)
             own_age = self._begun_age = txn.age
             try:
@@ -305,8 +307,6 @@ class NodeLeases:
                 at = await txn.commit()
             except RetryError:
                 await txn.rollback()
-                if self._acquiring is not asyncio.current_task():
-                    return  # replaced while its commit was under way, which no cancellation ends (M7)
                 continue
             except BaseException:
                 await txn.rollback()
