@@ -8,7 +8,7 @@ import pdb
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
@@ -117,7 +117,9 @@ def stop_in_debugger(world: World, error: Exception) -> None:
         debugger.interaction(None, error.__traceback__)
 
 
-def run_seeds(request: Request, seeds: Iterable[int], jobs: int) -> Iterator[tuple[Report, list[str]]]:
+def run_seeds(
+    request: Request, seeds: Iterable[int], jobs: int
+) -> Generator[tuple[Report, list[str]], None, None]:
     """Run seeds, `jobs` at a time in processes of their own; results come as they are ready."""
     if jobs == 1:
         for seed in seeds:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -19,6 +21,7 @@ from txndb.sim.run import NODE_PARTS, Request, commit, replay_of, run_seeds, shr
 from txndb.sim.world import Report
 
 _SHRINK_WALL_S = 120.0
+_STOPPED = 130
 
 
 class Summary(msgspec.Struct):
@@ -78,19 +81,27 @@ def main(
     json_path: Path | None,
     parts: str,
 ) -> None:
-    """Run seeds until the time is over; print every violation with its replay line, and what was run in all."""
+    """Run seeds until the time is over, or SIGTERM or Ctrl-C come; print every violation with its replay line, and what
+    was run in all."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     request = Request(faults=faults, workload=workload, seconds=seconds, parts=parts)
     deadline = time.monotonic() + minutes * 60
     summary = Summary(commit(), first_seed, minutes)
-    click.echo(f"soak from seed {first_seed}, {minutes:g} minutes, {jobs} jobs, commit {summary.commit}")
-    for report, _ in run_seeds(request, _until(deadline, first_seed), jobs):
-        summary.add(report, request.options(report.seed).workload)
-        if not report.ok:
-            _keep(request, report, directory, shrink=shrink)
+    stopped = False
+    try:
+        click.echo(f"soak from seed {first_seed}, {minutes:g} minutes, {jobs} jobs, commit {summary.commit}")
+        with contextlib.closing(run_seeds(request, _until(deadline, first_seed), jobs)) as reports:
+            for report, _ in reports:
+                summary.add(report, request.options(report.seed).workload)
+                if not report.ok:
+                    _keep(request, report, directory, shrink=shrink)
+    except KeyboardInterrupt:
+        stopped = True
+        click.echo("stopped before its time")
     _print(summary)
     if json_path is not None:
         json_path.write_bytes(msgspec.json.format(msgspec.json.encode(summary)) + b"\n")
-    sys.exit(1 if summary.violations else 0)
+    sys.exit(1 if summary.violations else _STOPPED if stopped else 0)
 
 
 def _keep(request: Request, report: Report, directory: Path, *, shrink: bool) -> None:
