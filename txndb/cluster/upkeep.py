@@ -388,6 +388,8 @@ class Upkeep:
             replica.handle(
                 api.TransferLease(state.descriptor.start, targets[replica.range_id % len(targets)]), None
             )
+        except ProposalDropped:
+            return  # another transfer is under way: the next turn sees what came of it
         except TxndbError as error:
             self._node.body.event(f"lease of range {replica.range_id}: {error.message}")
 

@@ -24,6 +24,9 @@ from txndb.sql.session.settings import Settings
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORTS: Final = {"sql": 7432, "rpc": 7433, "http": 7480}
 DRAIN_TIMEOUT_S: Final = 10.0
+STOP_AFTER_DRAIN_S: Final = 12.0
+"""A node that stops is gone at the latest so long after its transactions have ended, or had their time: 2 s for
+connections to hear of it, 2 s for the catalogue lease, 5 s for the others, the rest for log and engine."""
 
 
 class ConfigError(StoreError, sqlstate="F0000"):
