@@ -119,7 +119,9 @@ class Client:
             self.connection.exec_(sql)
         tables = self.connection.exec_(b"SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
         for i in range(tables.ntuples):
-            self.connection.exec_(b'DROP TABLE "' + (tables.get_value(i, 0) or b"") + b'"')
+            # Others may refer to it, and come first or later: what a catalogue lists is in no order.
+            dropped = self.connection.exec_(b'DROP TABLE "' + (tables.get_value(i, 0) or b"") + b'" CASCADE')
+            assert dropped.status == pq.ExecStatus.COMMAND_OK, dropped.error_message
 
     def run(self, statement: Statement, mode: str) -> Outcome:
         """Send one statement; all it answers."""
