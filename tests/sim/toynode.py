@@ -32,7 +32,8 @@ class ToyResult(msgspec.Struct):
 
 def memory(owner: object) -> sqlite3.Connection:
     """A database in memory that is closed with its owner, however that ends: a crash of the toy closes nothing."""
-    made = sqlite3.connect(":memory:", isolation_level=None)
+    # The garbage collector, which closes it, runs in whatever thread allocates.
+    made = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     weakref.finalize(owner, made.close)
     return made
 
