@@ -116,6 +116,9 @@ def test_d4_giving_up_does_not_wait_for_an_outcome_that_nobody_tells(world: Leas
     world.isolate(3)
     world.wait(GIVE_UP_S + 0.1)
     assert giving.done()
+    closing = process.spawn(node.close())
+    world.wait(1.0)
+    assert closing.done(), "the end of the node ends the asking, too"
 
 
 def test_d1_without_it_the_paused_node_reads_with_the_old_catalogue(build: Build) -> None:

@@ -323,7 +323,7 @@ class Node:
         self.upkeep.stop()
         for task in list(self._tasks):
             task.cancel()
-        if self._tasks:
+        while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._store is not None:
             self._store.close()
@@ -332,8 +332,11 @@ class Node:
         self.engine.close()
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        """Run a coroutine as a task of this node; an error it does not handle ends the node."""
+        """Run a coroutine as a task of this node; an error it does not handle ends the node. The end of the node ends
+        it, also where it would begin only then: whoever asks for an outcome would keep the node for a minute."""
         task = asyncio.get_running_loop().create_task(work, name=name)
+        if self._closed:
+            task.cancel()
         self._tasks[task] = None
         task.add_done_callback(self._on_task_done)
         return task
