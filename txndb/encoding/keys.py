@@ -46,7 +46,7 @@ DATA: Final = b"\x04"
 
 META: Final = b"\x05"
 """The index of ranges; all of it lies in range 1, where everybody looks for it."""
-META_END: Final = b"\x06"
+META_END: Final = bytes((META[0] + 1,))
 SYSTEM: Final = b"\x08"
 CLUSTER: Final = SYSTEM + b"cluster\0"
 """The cluster's own rows: members, counters, catalogue leases."""

@@ -72,9 +72,8 @@ class Leaseholder(Commits):
         if self.serving:
             return True
         if not (self.clock.within_bound() or "T1" in self._canaries):
-            self.host.wake_in(
-                LEASE_POLL_US
-            )  # T1: by a doubtful clock `read_ts` would begin below what was read
+            # T1: by a doubtful clock `read_ts` would begin below what was read.
+            self.host.wake_in(LEASE_POLL_US)
             return False
         wait_us = self.clock.wait_us_until_past(self.state.max_applied_ts)
         if wait_us > 0 and "L1" not in self._canaries:

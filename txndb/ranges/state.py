@@ -315,9 +315,8 @@ class RangeState:
     def _write_versions(self, batch: WriteBatch, writes: list[Write], at: Timestamp) -> None:
         start, end = self.descriptor.start, self.descriptor.end
         for key, value in writes:
-            if (
-                not start <= key < end
-            ):  # C1 keeps such a command away; what came through would never be seen again
+            # C1 keeps such a command away; what came through would never be seen again.
+            if not start <= key < end:
                 raise InternalError(f"range {self.range_id}: a write of {key.hex()} beyond its borders")
             if value is None:
                 mvcc.delete(batch, key, at)
