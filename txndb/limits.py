@@ -106,6 +106,20 @@ MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
 FRAME_BYTES_MAX: Final = 64 * 1024 * 1024
 PEER_QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
 
+# the stop of a node
+DRAIN_S: Final = 10.0
+"""Open transactions get so long to end, unless the node's options say otherwise."""
+CONNECTIONS_LEAVE_S: Final = 2.0
+"""Connections that were told to end get so long to say it."""
+CATALOG_LEASE_GIVE_UP_S: Final = 2.0
+LEASES_HANDOVER_US: Final = 5_000_000
+STORE_CLOSE_S: Final = 3.0
+"""Allowed for syncing and closing log and engine."""
+STOP_AFTER_DRAIN_S: Final = (
+    CONNECTIONS_LEAVE_S + CATALOG_LEASE_GIVE_UP_S + LEASES_HANDOVER_US / 1e6 + STORE_CLOSE_S
+)
+"""A node that stops is gone at the latest so long after its transactions have ended, or had their time."""
+
 # checkers
 ELLE_EXAMPLES_MAX: Final = 4
 """Anomalies of one kind that are reported, of one key or of the whole graph: the verdict needs one, a reader few."""

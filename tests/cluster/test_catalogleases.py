@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.cluster.leaseworld import LEASE_US, LeaseWorld
-from txndb.cluster.catalogleases import GIVE_UP_S, LeaseRow, NodeLeases, Revoke, _encode
+from txndb.cluster.catalogleases import LeaseRow, NodeLeases, Revoke, _encode
 from txndb.errors import InternalError, LockTimeoutError, RetryError
 from txndb.ids import NodeId, Timestamp
+from txndb.limits import CATALOG_LEASE_GIVE_UP_S
 from txndb.txn.coordinator import Transaction
 
 LEASE_S = LEASE_US / 1e6
@@ -114,7 +115,7 @@ def test_d4_giving_up_does_not_wait_for_an_outcome_that_nobody_tells(world: Leas
             break
     assert not giving.done()
     world.isolate(3)
-    world.wait(GIVE_UP_S + 0.1)
+    world.wait(CATALOG_LEASE_GIVE_UP_S + 0.1)
     assert giving.done()
     closing = process.spawn(node.close())
     world.wait(1.0)

@@ -43,7 +43,7 @@ from txndb.errors import (
     UnavailableError,
 )
 from txndb.ids import NodeId, Timestamp, make_timestamp, physical_us
-from txndb.limits import CATALOG_LEASE_BOUNDS
+from txndb.limits import CATALOG_LEASE_BOUNDS, CATALOG_LEASE_GIVE_UP_S
 from txndb.sql.catalog.leases import ANY_TIME_MAX, Age, CatalogLease, DirectLeases
 from txndb.sql.catalog.snapshot import Catalog
 from txndb.sql.catalog.store import VERSION_KEY, decode_counter, load_catalog, raise_version
@@ -55,7 +55,6 @@ LEASES: Final = CLUSTER + b"lease\0"
 ASK_AGAIN_US: Final = 300_000
 ACQUIRE_ATTEMPTS_MAX: Final = 100
 USERS_POLL_S: Final = 0.002
-GIVE_UP_S: Final = 2.0
 NUMBER_MAX: Final = 1 << 62
 WAITED_FOR_USERS: Final = "It waited for older transactions that use the catalogue as it is."
 CHECK_TURNS: Final = 50
@@ -413,7 +412,7 @@ class NodeLeases:
         giving = self._node.spawn(self._give_up(), "giving the catalogue lease up")
         try:
             # Not cancelled: a commit that was sent would be waited for. It ends with the node, if not before.
-            await asyncio.wait_for(asyncio.shield(giving), GIVE_UP_S)
+            await asyncio.wait_for(asyncio.shield(giving), CATALOG_LEASE_GIVE_UP_S)
         except TimeoutError:
             return  # then the lease runs out
 

@@ -22,6 +22,7 @@ from txndb.errors import RetryError, TxndbError, UnavailableError
 from txndb.ids import AttemptId, NodeId, RangeId, Timestamp, make_timestamp
 from txndb.limits import (
     HEARTBEAT_MISSED_US,
+    LEASES_HANDOVER_US,
     RANGE_BYTES_SPLIT,
     REPLICATION_FACTOR,
 )
@@ -44,7 +45,6 @@ DECISION_PATIENCE_US = 5_000_000
 RECOVERY_TIMEOUT_US = 30_000_000
 GC_ROWS_MAX = 1_000
 GC_PAUSE_S = 0.05
-HANDOVER_TIMEOUT_US = 5_000_000
 
 
 class Upkeep:
@@ -362,7 +362,7 @@ class Upkeep:
     async def hand_over_leases(self) -> None:
         """Ask a live replica of each led range to take over; wait until they have, or the bound is over."""
         node = self._node
-        deadline_us = node.body.time.monotonic_us() + HANDOVER_TIMEOUT_US
+        deadline_us = node.body.time.monotonic_us() + LEASES_HANDOVER_US
         while node.body.time.monotonic_us() < deadline_us:
             if not self._transfer_all():
                 return

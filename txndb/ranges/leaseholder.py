@@ -71,7 +71,7 @@ class Leaseholder(Commits):
         """L1: called once the term's own no-op has applied, and again by `on_time`, until serving."""
         if self.serving:
             return True
-        if not (self.clock.within_bound() or "T1" in self._canaries):
+        if not self.host.clock_trusted():
             # T1: by a doubtful clock `read_ts` would begin below what was read.
             self.host.wake_in(LEASE_POLL_US)
             return False
@@ -153,7 +153,7 @@ class Leaseholder(Commits):
         """Answer a request now, or park it and return None; then `Host.answer` follows."""
         if self.frozen:
             return api.NotLeaseholder(self.state.range_id, self.host.leader_hint())  # type: ignore[arg-type]
-        if not self.serving or not (self.clock.within_bound() or "T1" in self._canaries):  # L1, T1
+        if not self.serving or not self.host.clock_trusted():  # L1, T1
             self._until_lease(handle, request)
             return None
         try:

@@ -54,6 +54,9 @@ class Host(Protocol):
     def wound_notice(self, entry: LockEntry, why: api.Wounded) -> None:
         """Tell the entry's gateway that it lost."""
 
+    def clock_trusted(self) -> bool:
+        """T1: whether the clock is known to be within its error; without, nothing is served."""
+
     def wake_in(self, delay_us: int) -> None:
         """Call `on_time` again in about this long."""
 

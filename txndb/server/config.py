@@ -17,16 +17,12 @@ from pathlib import Path
 from typing import Final
 
 from txndb.errors import ProtocolError, SqlError, StoreError
-from txndb.limits import CEILINGS, NodeLimits
+from txndb.limits import CEILINGS, DRAIN_S, NodeLimits
 from txndb.server.peers import parse_address
 from txndb.sql.session.settings import Settings
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORTS: Final = {"sql": 7432, "rpc": 7433, "http": 7480}
-DRAIN_TIMEOUT_S: Final = 10.0
-STOP_AFTER_DRAIN_S: Final = 12.0
-"""A node that stops is gone at the latest so long after its transactions have ended, or had their time: 2 s for
-connections to hear of it, 2 s for the catalogue lease, 5 s for the others, the rest for log and engine."""
 
 
 class ConfigError(StoreError, sqlstate="F0000"):
@@ -57,7 +53,7 @@ class ServerConfig:
     clock: str = "auto"
     store: str = "rocksdb"
     ready_file: Path | None = None
-    drain_timeout_s: float = DRAIN_TIMEOUT_S
+    drain_timeout_s: float = DRAIN_S
     limits: NodeLimits = field(default_factory=NodeLimits)
     settings: dict[str, str] = field(default_factory=dict)
     """What session parameters are at this node where the client does not say."""

@@ -21,11 +21,11 @@ from typing import Final
 import msgspec
 
 from txndb.errors import StoreError
-from txndb.server.config import DRAIN_TIMEOUT_S, STOP_AFTER_DRAIN_S
+from txndb.limits import DRAIN_S, STOP_AFTER_DRAIN_S
 from txndb.server.main import ReadyInfo
 
 START_TIMEOUT_S: Final = 30.0
-STOP_TIMEOUT_S: Final = DRAIN_TIMEOUT_S + STOP_AFTER_DRAIN_S
+STOP_TIMEOUT_S: Final = DRAIN_S + STOP_AFTER_DRAIN_S
 _ANY_PORT: Final = "127.0.0.1:0"
 
 

@@ -22,15 +22,13 @@ import secrets
 import socket
 from typing import Final
 
-from txndb.limits import NodeLimits
+from txndb.limits import CONNECTIONS_LEAVE_S, NodeLimits
 from txndb.server.pg_connection import PgConnection
 from txndb.server.pg_contract import NewSession, TypeIO
 from txndb.server.pg_shapes import Shapes
 
 BACKLOG: Final = 1024
 CANCELS_MAX: Final = 16
-LEAVE_S: Final = 2.0
-"""Connections that were told to end get so long to say it."""
 DEFAULT_LIMITS: Final = NodeLimits()
 
 
@@ -117,7 +115,7 @@ class PgServer:
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=LEAVE_S)
+            await asyncio.wait(self._tasks, timeout=CONNECTIONS_LEAVE_S)
 
     async def close(self) -> None:
         """End every connection now."""
