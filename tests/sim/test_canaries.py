@@ -91,3 +91,10 @@ def test_a_canary_that_sings_soon_is_heard_within_a_few_seeds(rule: str) -> None
     canary = next(canary for canary in CANARIES if canary.rule == rule)
     looks = list(hunt(canary, Request(), range(1, 41), 1))
     assert looks[-1].by, f"{rule} was not caught in {len(looks)} seeds"
+
+
+def test_with_a_workload_chosen_its_own_checker_is_seen_to_notice() -> None:
+    asked = ["--rule", "C2", "--workload", "unique-ids", "--catches", "1", "--seeds-max", "5"]
+    done = CliRunner().invoke(main, asked)
+    assert done.exit_code == 0
+    assert "| checker of unique-ids |" in done.stdout

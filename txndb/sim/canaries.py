@@ -23,7 +23,7 @@ from typing import Final
 import click
 import msgspec
 
-from txndb.sim.options import WorldOptions
+from txndb.sim.options import SQL_WORKLOADS, WORKLOADS, WorldOptions
 from txndb.sim.run import Request, commit, run_seed
 from txndb.sim.world import Report
 
@@ -244,6 +244,11 @@ def line_of(finding: Finding) -> str:
     callback=lambda context, parameter, rules: must_be_known(rules),
     help="Only these canaries.",
 )
+@click.option(
+    "--workload",
+    type=click.Choice([*WORKLOADS, *SQL_WORKLOADS]),
+    help="Run this one in every seed, to see what its checker notices.",
+)
 @click.option("--first-seed", type=int, default=1, show_default=True)
 @click.option("--seeds-max", type=click.IntRange(1), default=SEEDS_MAX, show_default=True)
 @click.option("--catches", type=click.IntRange(1), default=3, show_default=True, help="Catches per canary.")
@@ -254,6 +259,7 @@ def line_of(finding: Finding) -> str:
 @click.option("--json", "as_json", is_flag=True)
 def main(
     rule: tuple[str, ...],
+    workload: str | None,
     first_seed: int,
     seeds_max: int,
     catches: int,
@@ -270,8 +276,12 @@ def main(
     for canary in CANARIES:
         if rule and canary.rule not in rule:
             continue
+        request = Request(seconds=seconds)
+        if workload is not None:
+            request = msgspec.structs.replace(request, workload=workload)
+            canary = msgspec.structs.replace(canary, workloads=())
         seeds = within(range(first_seed, first_seed + seeds_max), wall_seconds)
-        finding = judge(canary, hunt(canary, Request(seconds=seconds), seeds, catches))
+        finding = judge(canary, hunt(canary, request, seeds, catches))
         missed += not finding.distances
         click.echo(msgspec.json.encode(finding).decode() if as_json else line_of(finding))
     sys.exit(1 if missed else 0)
