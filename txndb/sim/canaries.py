@@ -107,6 +107,8 @@ CANARIES: Final = tuple(
         ("D5", "a lease that was asked back while it was being taken is used", (), DDL),
         ("D6", "an acquisition has an age of its own", (), DDL),
         ("D7", "CREATE INDEX reads the rows without locking them", (), DDL),
+        ("snapshot-moment", "every read of a snapshot takes a timestamp of its own"),
+        ("sequence-unlocked", "a block of a sequence's numbers is taken without locking the sequence"),
         ("phantom", "scans lock the rows they find, not the span", (), LOCKING),
         ("P1", "the log reports flushes as synced that are not", POWER),
         ("P3", "logs are truncated before the engine is durable", POWER),

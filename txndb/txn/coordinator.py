@@ -77,7 +77,9 @@ class SnapshotReads(Reads):
         if at is None:
             must_be_bounded(self._gateway)
             clock = self._gateway.clock
-            at = self._at = max(clock.latest(), clock.now())  # T6
+            at = max(clock.latest(), clock.now())  # T6
+            if "snapshot-moment" not in self._gateway.canaries:
+                self._at = at
         return at
 
     async def get(self, keys: Sequence[bytes], lock: Lock = Lock.NONE) -> list[bytes | None]:

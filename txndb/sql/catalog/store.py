@@ -137,7 +137,8 @@ async def take_block(kv: KV, key: bytes, count: int, first: int) -> int:
         txn = kv.begin(age)
         age = txn.age
         try:
-            (data,) = await txn.get([key], Lock.EXCLUSIVE)
+            reads = kv.snapshot() if "sequence-unlocked" in kv.canaries else txn
+            (data,) = await reads.get([key], Lock.EXCLUSIVE)
             value = first if data is None else decode_counter(data)
             txn.put(key, encode_counter(value + count))
             await txn.commit()
