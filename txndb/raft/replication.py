@@ -252,6 +252,8 @@ class Replication(Lease):
         if self._votes_self:
             values.append(self.stable)
         index = quorum_value(values)
+        if "ack-before-replication" in self.options.canaries:
+            index = max(values)
         if index <= self.commit:
             return
         if index < self._term_start and "commit-old-term-by-counting" not in self.options.canaries:

@@ -298,6 +298,7 @@ CANARIES = frozenset(
     {
         "vote-forgotten",
         "ack-before-persist",
+        "ack-before-replication",
         "append-unchecked",
         "commit-old-term-by-counting",
         "stale-lease",

@@ -111,7 +111,10 @@ CANARIES: Final = tuple(
         ("sequence-unlocked", "a block of a sequence's numbers is taken without locking the sequence"),
         ("phantom", "scans lock the rows they find, not the span", (), LOCKING),
         ("P1", "the log reports flushes as synced that are not", POWER),
+        ("P2", "what a dropped log segment held is not written again", POWER),
         ("P3", "logs are truncated before the engine is durable", POWER),
+        ("P4", "a snapshot is installed without a note in the log before", POWER),
+        ("P5", "the right half of a split begins before the engine is durable", POWER),
         ("P6", "recovery does not sync the tail it found in the page cache", POWER),
         ("torn-tail", "recovery accepts a torn flush at the end of the log", POWER),
         (
@@ -120,6 +123,7 @@ CANARIES: Final = tuple(
             ("voters_restart", "short_reigns"),
         ),
         ("ack-before-persist", "appends are acknowledged before they are durable", POWER),
+        ("ack-before-replication", "what one voter holds counts as committed"),
         ("snapshot-over", "a snapshot is written over what the replica held before", FALLS),
         ("append-unchecked", "entries are appended to others than those the leader has there", DEPOSED),
         (

@@ -395,7 +395,8 @@ class RaftLog:
         if wanted <= self.floor:
             return
         for replica in self._replicas.values():
-            replica.rewrite_state(wanted)
+            if "P2" not in self._options.canaries:
+                replica.rewrite_state(wanted)
         for range_id, where in self._tombstone_segments.items():
             if where < wanted:
                 self._queue_tombstone(range_id)
