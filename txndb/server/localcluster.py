@@ -14,18 +14,22 @@ import select
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from urllib.request import urlopen
 
 import msgspec
 
 from txndb.errors import StoreError
-from txndb.limits import DRAIN_S, STOP_AFTER_DRAIN_S
+from txndb.limits import DRAIN_S, REPLICATION_FACTOR, STOP_AFTER_DRAIN_S
 from txndb.server.main import ReadyInfo
 
 START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = DRAIN_S + STOP_AFTER_DRAIN_S
+STATUS_TIMEOUT_S: Final = 2.0
+STATUS_EVERY_S: Final = 0.05
 _ANY_PORT: Final = "127.0.0.1:0"
 
 
@@ -116,6 +120,11 @@ class LocalNode:
         self.ready = msgspec.json.decode((self.directory / "ready.json").read_bytes(), type=ReadyInfo)
         return self.ready
 
+    def status(self) -> dict[str, Any]:
+        """What its /status page says; `OSError` if the node does not answer."""
+        with urlopen(f"http://{self.info.http}/status", timeout=STATUS_TIMEOUT_S) as answer:
+            return msgspec.json.decode(answer.read(), type=dict[str, Any])
+
     def kill(self) -> None:
         """SIGKILL: nothing is flushed, nobody is told."""
         self._end(graceful=False)
@@ -146,6 +155,26 @@ class LocalNode:
             if pipe is not None:
                 pipe.close()
         return process.returncode
+
+
+def wait_replicated(nodes: Sequence[LocalNode], timeout_s: float = START_TIMEOUT_S) -> None:
+    """Wait until every range has all its replicas. Nodes are ready before: who loses one then loses what it alone held
+    until it is back. `StoreError` after the timeout."""
+    deadline_s = time.monotonic() + timeout_s
+    while not replicated([node.status() for node in nodes]):
+        if time.monotonic() > deadline_s:
+            raise StoreError(f"ranges have too few replicas after {timeout_s:g} s")
+        time.sleep(STATUS_EVERY_S)
+
+
+def replicated(statuses: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether, by the status of all nodes, every range has its three replicas, or one at each of fewer nodes."""
+    wanted = min(REPLICATION_FACTOR, len(statuses))
+    ranges = [one for status in statuses for one in status["ranges"]]
+    held = Counter(one["range"] for one in ranges if one["applied"])
+    return bool(ranges) and all(
+        held[one["range"]] >= wanted and len(one["nodes"]) >= wanted for one in ranges
+    )
 
 
 class LocalCluster:

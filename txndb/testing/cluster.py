@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from txndb.client.connection import Connection, connect
-from txndb.server.localcluster import LocalNode
+from txndb.server.localcluster import LocalNode, wait_replicated
 from txndb.testing.proxy import FaultProxy, Link
 from txndb.testing.retryfilter import FailurePlan
 
@@ -82,6 +82,7 @@ class RealCluster:
             node.spawn([self._doors[0]])
         for node in others:
             node.wait_ready()
+        wait_replicated(self._nodes)
         self._note(f"{len(self._nodes)} nodes are ready")
 
     # --- what a program uses

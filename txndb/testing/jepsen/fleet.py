@@ -26,7 +26,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
-from urllib.request import urlopen
 
 import msgspec
 
@@ -41,7 +40,6 @@ _STAMP: Final = re.compile(r"\d{4}-\d\d-\d\dT")
 _RAISED: Final = re.compile(r"[A-Za-z_][\w.]*(:|$)")
 _MEANT: Final = (StoreError, DiskFullError, UnavailableError)
 READY_TIMEOUT_S: Final = 45.0
-STATUS_TIMEOUT_S: Final = 2.0
 
 
 class State(enum.Enum):
@@ -316,8 +314,7 @@ class Fleet:
 
     def _leases(self, member: Member) -> int:
         try:
-            with urlopen(f"http://{member.process.info.http}/status", timeout=STATUS_TIMEOUT_S) as answer:
-                status = msgspec.json.decode(answer.read())
+            status = member.process.status()
         except OSError:  # it does not answer, so it leads nothing that we could know of
             return 0
         return sum(1 for one in status["ranges"] if one["leads"])
