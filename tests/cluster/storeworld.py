@@ -166,6 +166,8 @@ class StoreWorld:
         self.log_disk: Disk = self.room
         self.collected: Callable[[Replica, Effect], None] = lambda replica, effect: None
         """Told when a piece of garbage collection applied."""
+        self.snapshot_wanted: Callable[[Replica, ReplicaId], None] = lambda replica, to: None
+        """Told when a follower needs a snapshot."""
         self.transport: Transport
         self.starts = 0
         self.tasks: list[asyncio.Task[Any]] = []
@@ -314,6 +316,7 @@ class StoreWorld:
 
     def start_snapshot(self, replica: Replica, to: ReplicaId) -> None:
         self.story.append(f"snapshot to {to}")
+        self.snapshot_wanted(replica, to)
 
     def spawn(self, work: Any, name: str) -> Any:
         task = self.loop.create_task(work, name=name)

@@ -108,7 +108,7 @@ class Node:
         self._closed = False
         self._draining = False
         self._address = ""
-        self._snapshots_out: dict[tuple[RangeId, ReplicaId], asyncio.Task[None]] = {}
+        self._snapshots_out: dict[tuple[RangeId, ReplicaId], asyncio.Task[bool]] = {}
 
     @property
     def store(self) -> Store:
@@ -426,25 +426,32 @@ class Node:
         if key in self._snapshots_out or self._closed:
             return
         outgoing = OutgoingSnapshot(self.engine, replica, to)
-        work = self._send_snapshot(replica, to, outgoing)
-        self._snapshots_out[key] = self.spawn(work, f"snapshot r{replica.range_id}")
+        task = self.spawn(self._send_snapshot(replica, to, outgoing), f"snapshot r{replica.range_id}")
+        self._snapshots_out[key] = task
+        # Not the coroutine's business: a task that is cancelled before its first step never enters it.
+        task.add_done_callback(lambda done: self._on_snapshot_over(replica, to, outgoing.index, done))
 
-    async def _send_snapshot(self, replica: Replica, to: ReplicaId, outgoing: OutgoingSnapshot) -> None:
-        """Stream it; whatever comes of it, Raft is told, for it sends this peer nothing else meanwhile."""
-        taken = False
+    async def _send_snapshot(self, replica: Replica, to: ReplicaId, outgoing: OutgoingSnapshot) -> bool:
+        """Stream it; whether the receiver took it."""
         try:
             async with asyncio.timeout(SNAPSHOT_TIMEOUT_S):
                 answer = await self.body.transport.send_snapshot(
                     node_of(to), outgoing.header, outgoing.chunks()
                 )
-            taken = answer == b"ok"
+            return answer == b"ok"
         except (UnavailableError, ProtocolError, LimitError, TimeoutError) as error:
             self.body.event(f"snapshot of range {replica.range_id} to node {node_of(to)}: {error}")
-        finally:
-            self._snapshots_out.pop((replica.range_id, to), None)
-            if not self._closed:
-                replica.raft.report_snapshot(to, taken, outgoing.index)
-                self.store.mark(replica)
+            return False
+
+    def _on_snapshot_over(
+        self, replica: Replica, to: ReplicaId, index: int, done: asyncio.Task[bool]
+    ) -> None:
+        """Whatever came of it, Raft is told: it sends this peer nothing else meanwhile."""
+        del self._snapshots_out[replica.range_id, to]
+        if not self._closed:
+            taken = not done.cancelled() and done.exception() is None and done.result()
+            replica.raft.report_snapshot(to, taken, index)
+            self.store.mark(replica)
 
     # -- what the clock bound needs (`BoundHost`) ----------------------------------------------------------
 

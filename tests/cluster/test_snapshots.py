@@ -1,0 +1,86 @@
+"""Snapshots that a leader sends, between the turn in which Raft wants one and the end of the stream."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+from tests.cluster.storeworld import FIRST, ME, TERM, THIRD, StoreWorld, descriptor
+from txndb.cluster.node import Node
+from txndb.cluster.options import NodeOptions
+from txndb.ids import NodeId, RangeId, ReplicaId
+from txndb.raft.types import AppendResponse, HeartbeatResponse, PreVoteResponse, VoteResponse
+from txndb.ranges.replica import Replica
+
+WHOLE = descriptor(1, b"a", b"z")
+
+
+def lead(world: StoreWorld) -> Replica:
+    """Range 1's replica here leads in `TERM`, with the vote of node 1, which holds its no-op."""
+    replica = world.store.slots[RangeId(1)].replica
+    replica.raft.campaign(world.loop.now_us)
+    world.store.mark(replica)
+    world.settle()
+    world.step(1, PreVoteResponse(ME, FIRST, TERM, True))
+    world.settle()
+    world.step(1, VoteResponse(ME, FIRST, TERM, True))
+    world.settle()
+    world.step(1, AppendResponse(ME, FIRST, TERM, replica.raft.last_index, 0))
+    world.settle()
+    assert replica.leaseholder is not None
+    return replica
+
+
+def show_an_empty_log(world: StoreWorld) -> None:
+    """Node 3 has nothing: it needs a snapshot."""
+    world.step(1, AppendResponse(ME, THIRD, TERM, 10, 0, True, 0, 0))
+
+
+class Wire:
+    """A transport that takes every snapshot, and nothing else."""
+
+    def __init__(self) -> None:
+        self.taken: list[NodeId] = []
+
+    async def send_snapshot(self, to: NodeId, header: bytes, chunks: AsyncIterator[bytes]) -> bytes:
+        self.taken.append(to)
+        return b"ok"
+
+    def send(self, to: NodeId, frame: bytes) -> None:
+        """Lost."""
+
+
+async def _node(world: StoreWorld) -> Node:
+    return Node(cast(Any, world), NodeOptions())
+
+
+def sender(world: StoreWorld) -> tuple[Node, Wire]:
+    """A node that sends the snapshots its store asks for, and what it sends them with."""
+    wire = Wire()
+    world.transport = cast(Any, wire)
+    node = world.run(_node(world))
+    node._store = world.store
+    return node, wire
+
+
+def test_a_snapshot_whose_peer_goes_before_its_first_step_is_sent_again() -> None:
+    """A task that is cancelled before it began never enters its coroutine: what must follow its end cannot stand there.
+    The follower would have waited for ever, for Raft sends it nothing else meanwhile."""
+    world = StoreWorld(WHOLE)
+    node, wire = sender(world)
+    replica = lead(world)
+
+    def start_and_lose_the_peer(of: Replica, to: ReplicaId) -> None:
+        node.start_snapshot(of, to)
+        node.on_peer_down(NodeId(3))
+
+    world.snapshot_wanted = start_and_lose_the_peer
+    show_an_empty_log(world)
+    world.settle()
+    assert not wire.taken and not node._snapshots_out
+
+    world.snapshot_wanted = node.start_snapshot
+    world.step(1, HeartbeatResponse(ME, THIRD, TERM, world.loop.now_us, 0))
+    world.settle()
+    assert wire.taken == [3] and not node._snapshots_out
+    assert [peer.state for peer in replica.raft.status().peers if peer.replica == THIRD] == ["probe"]
