@@ -78,6 +78,8 @@ GC_TTL_US: Final = 4 * 3600 * 1_000_000
 GC_EVERY_US: Final = 60_000_000
 OUTCOME_TTL_US: Final = 600 * 1_000_000
 """How long outcome records are kept; a query about an older attempt is answered "too old" (rule M6)."""
+OUTCOME_TTLS_MAX: Final = 24
+"""A range in which an older transaction holds locks keeps its outcomes so many times as long: that one may commit."""
 
 FUTURE_US_MAX: Final = 10_000_000
 """A read this far ahead of the leaseholder's clock is refused instead of waited for (rule T2)."""

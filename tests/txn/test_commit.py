@@ -15,6 +15,7 @@ from txndb.txn.api import Lock
 
 FULL = api.Refused("53100", "the node's disk is full")
 WOUNDED = api.Wounded("its locks were lost")
+TOO_OLD = api.Outcome(api.UNKNOWN_TOO_OLD, Timestamp(0), [])
 
 
 async def write(gateway: FakeGateway, *keys: bytes) -> coordinator.Transaction:
@@ -73,6 +74,60 @@ def test_M7_an_outcome_that_cannot_be_learnt_is_unknown_whatever_the_reason() ->
 
     gateway = run(story)
     assert not gateway.living and "Release r1" not in gateway.holders.log
+
+
+def test_M7_a_prepare_learns_that_the_attempt_is_committed() -> None:
+    """A 1PC was answered "moved", and a second copy of its message committed: to say 40001 would be wrong."""
+
+    async def story(gateway: FakeGateway) -> None:
+        txn = await write(gateway, b"b", b"c")
+        gateway.holders.script(api.OnePhase, 1, api.Moved([]))
+        gateway.holders.script(api.Prepare, 1, api.Outcome(api.COMMITTED, at(5), []))
+        assert await txn.commit() == at(5)
+
+    assert run(story).holders.log == ["Get r1 b,c", "OnePhase r1 b,c", "Prepare r1 b,c"]
+
+
+def test_M6_a_commit_that_is_too_old_for_its_outcome_is_definite_if_it_was_sent_once() -> None:
+    async def story(gateway: FakeGateway) -> None:
+        txn = await write(gateway, b"b")
+        gateway.holders.script(api.OnePhase, 1, TOO_OLD)
+        with pytest.raises(RetryError) as caught:
+            await txn.commit()
+        assert caught.value.detail == "Reason: it lasted longer than outcomes are kept."
+
+    assert run(story).holders.log[-1] == "Release r1"
+
+
+def test_M6_a_decision_that_finds_no_record_is_definite_if_it_was_sent_once() -> None:
+    """Recovery aborted it, and that outcome is collected by now."""
+
+    async def story(gateway: FakeGateway) -> None:
+        txn = await write(gateway, b"b", b"p")
+        gateway.holders.script(api.Decide, 1, api.Wounded("its prepare record at the anchor is gone"))
+        gateway.holders.script(api.Recover, 1, TOO_OLD)
+        with pytest.raises(RetryError):
+            await txn.commit()
+
+    assert not run(story).living
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys", "answer"), [(api.OnePhase, [b"b"], TOO_OLD), (api.Decide, [b"b", b"p"], WOUNDED)]
+)
+def test_M6_too_old_says_nothing_of_what_was_sent_twice(
+    kind: type, keys: list[bytes], answer: api.Response
+) -> None:
+    """The first copy may have committed, and its outcome may be collected."""
+
+    async def story(gateway: FakeGateway) -> None:
+        txn = await write(gateway, *keys)
+        gateway.holders.script(kind, 1, UnavailableError("the answer was lost"), answer)
+        gateway.holders.script(api.Recover, 1, TOO_OLD)
+        with pytest.raises(OutcomeUnknownError):
+            await txn.commit()
+
+    run(story)
 
 
 # -- parts -----------------------------------------------------------------------------------------------------

@@ -19,10 +19,11 @@ from txndb.cluster.membership import NEXT_RANGE_KEY, run, take_number
 from txndb.cluster.messages import AliveQuery, AliveReply, Member
 from txndb.encoding.keys import META_END, decode_data_key
 from txndb.errors import RetryError, TxndbError, UnavailableError
-from txndb.ids import AttemptId, NodeId, RangeId, Timestamp, make_timestamp
+from txndb.ids import AttemptId, NodeId, RangeId, Timestamp, attempt_start, make_timestamp
 from txndb.limits import (
     HEARTBEAT_MISSED_US,
     LEASES_HANDOVER_US,
+    OUTCOME_TTLS_MAX,
     RANGE_BYTES_SPLIT,
     REPLICATION_FACTOR,
 )
@@ -326,7 +327,7 @@ class Upkeep:
                 low, high = state.descriptor.start, state.descriptor.end
                 header = (leaseholder.term, state.descriptor.generation)
                 versions = make_timestamp(max(0, now_us - self._node.options.gc_ttl_us))
-                outcomes = make_timestamp(max(0, now_us - self._node.options.outcome_ttl_us))
+                outcomes = _outcomes_before(leaseholder, now_us, self._node.options.outcome_ttl_us)
                 self._propose(replica, GcCommand(*header, versions, low, high, GC_ROWS_MAX))
                 self._propose(replica, OutcomeGcCommand(*header, outcomes, low, high, GC_ROWS_MAX))
                 if replica.range_id == 1:
@@ -411,3 +412,10 @@ class Upkeep:
                     digest.update(len(key).to_bytes(4, "big") + key + len(value).to_bytes(4, "big") + value)
             result[range_id] = (state.applied_index, digest.digest())
         return result
+
+
+def _outcomes_before(leaseholder: Leaseholder, now_us: int, ttl_us: int) -> Timestamp:
+    """M6: what is collected now. Whoever holds locks here may still commit, and is not made too old for it."""
+    before = make_timestamp(max(0, now_us - ttl_us))
+    oldest = min((attempt_start(AttemptId(a)) for a in leaseholder.locks.entries), default=before)
+    return max(min(before, oldest), make_timestamp(max(0, now_us - ttl_us * OUTCOME_TTLS_MAX)))

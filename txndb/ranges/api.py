@@ -7,7 +7,7 @@ again: reads by their token, commits because the outcome is looked up first (rul
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
@@ -21,6 +21,7 @@ Write = tuple[bytes, bytes | None]
 """(key, value), or (key, None) for a deletion."""
 
 COMMITTED, ABORTED, UNKNOWN_TOO_OLD = 1, 2, 3
+OUTLIVED: Final = "it lasted longer than outcomes are kept"
 
 
 class TxnMeta(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -86,6 +86,9 @@ class Commits(Reads):
         entry = self.locks.find(request.txn.attempt, request.token)
         if entry is None:
             return self._wounded(request.txn.attempt, "its locks were lost", request.anchor)
+        if entry.state is EntryState.ACTIVE and self.state.too_old(entry.attempt):
+            self._end_entry(entry)  # M6: apply would refuse it
+            return api.Wounded(api.OUTLIVED)
         another_part = entry.state is EntryState.PREPARED and kind is PrepareCommand
         if entry.state is not EntryState.ACTIVE and not another_part:
             proposal = self._by_attempt.get(entry.attempt)
@@ -259,7 +262,7 @@ class Commits(Reads):
         if request.attempt in self._by_attempt:
             self._until_end_of(request.attempt, handle, request)
             return None
-        if self.state.too_old(request.attempt):
+        if self.state.too_old(request.attempt) and request.attempt not in self.state.prepares:
             return api.Outcome(api.UNKNOWN_TOO_OLD, Timestamp(0), [])  # M6
         command = AbortCommand(self.term, self.state.descriptor.generation, request.attempt, request.anchor)
         self._propose(command, request.attempt, self.locks.entries.get(request.attempt), handle)
@@ -401,7 +404,8 @@ class Commits(Reads):
             elif entry is not None:
                 entry.state, entry.bound = EntryState.ACTIVE, Timestamp(0)
                 self._end_entry(entry)
-            self._answer_all(proposal.handles, api.Wounded("it was aborted by recovery"))
+            why = api.OUTLIVED if effect.outcome is None else "it was aborted by recovery"
+            self._answer_all(proposal.handles, api.Wounded(why))
             return
         if entry is not None:
             entry.state = EntryState.PREPARED

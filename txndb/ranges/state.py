@@ -415,8 +415,9 @@ class RangeState:
         existing = self._recorded(command.attempt, command.anchor)
         if existing is not None:
             return Effect(entry.index, entry.term, command, Verdict.OUTCOME_EXISTS, existing)
-        if self.too_old(command.attempt):
+        if self.too_old(command.attempt) and command.attempt not in self.prepares:
             return Effect(entry.index, entry.term, command, Verdict.TOO_OLD)
+        # M6: what is still prepared at its anchor was not decided, however old, and never is without its record.
         record = OutcomeRecord(ABORTED, Timestamp(0), [])
         self._put_outcome(batch, command.attempt, command.anchor, record)
         self._drop_prepare(batch, command.attempt)

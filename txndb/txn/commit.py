@@ -26,6 +26,14 @@ from txndb.txn.routing import raise_refusal
 BACKGROUND_TIMEOUT_US = 600_000_000
 
 
+class _Decided(Exception):
+    """A prepare found that the attempt has its outcome."""
+
+    def __init__(self, outcome: api.Outcome) -> None:
+        super().__init__()
+        self.outcome = outcome
+
+
 class Commit:
     """The commit of one attempt: from locking what it writes to answering its outcome."""
 
@@ -146,6 +154,8 @@ class Commit:
             response = sent.response
             ambiguous = ambiguous or sent.ambiguous
             if isinstance(response, api.Outcome):
+                if response.status == api.UNKNOWN_TOO_OLD and not ambiguous:
+                    raise self._txn.dead(api.OUTLIVED)  # M6: apply refused it, and it was sent once
                 return response
             if isinstance(response, api.Moved):
                 if one_phase and not ambiguous:
@@ -157,7 +167,10 @@ class Commit:
                 raise self._txn.dead(response.reason, response.key, response.winner)
             if isinstance(response, api.Refused) and not ambiguous:
                 raise_refusal(response)  # certainly not proposed
-            return await self._ask()
+            outcome = await self._ask()
+            if outcome.status == api.UNKNOWN_TOO_OLD and isinstance(response, api.Wounded) and not ambiguous:
+                raise self._txn.dead(response.reason)  # M5, M6: refused, and what refuses it stays so
+            return outcome
 
     async def _ask_whatever_comes(self) -> api.Outcome:
         """M7: no cancel answers "aborted" once what decides was sent; only the end of the node ends the asking."""
@@ -188,7 +201,10 @@ class Commit:
     # -- two phases ----------------------------------------------------------------------------------------
 
     async def _two_phase(self) -> api.Outcome:
-        bounds = await self._prepare_all()
+        try:
+            bounds = await self._prepare_all()
+        except _Decided as decided:
+            return decided.outcome
         at = max(bounds)
         if at < self._txn.not_before:
             at = self._txn.not_before
@@ -259,6 +275,8 @@ class Commit:
         if isinstance(response, api.Moved):
             return None
         if isinstance(response, api.Outcome):
+            if response.status == api.COMMITTED:
+                raise _Decided(response)  # in one phase, by a message that came again after its answer
             raise txn.dead("it was aborted by recovery")
         raise txn.lost(response)
 

@@ -87,7 +87,8 @@ async def recover(
 
     M6: "too old" is no verdict for a client, but it is for a participant that is still prepared: a COMMITTED record
     keeps its participants until each has acknowledged its resolve (M5) and is not collected before, so of an attempt
-    without a record of which something is still prepared nothing was ever committed.
+    without a record of which something is still prepared nothing was ever committed. Nor will it be: the anchor's own
+    prepare record is gone – while it is there, ABORTED is recorded, however old the attempt – and comes no more.
     """
     outcome = await ask_outcome(sender, attempt, anchor, deadline_us)
     if outcome.status == api.COMMITTED:
