@@ -16,6 +16,8 @@ class TxndbError(Exception):
 
     sqlstate: ClassVar[str] = "XX000"
     retryable: ClassVar[bool] = False
+    of_peer = False
+    """Raised here for what happened at another node: it says nothing about the state of this one."""
 
     def __init_subclass__(cls, *, sqlstate: str | None = None, retryable: bool | None = None) -> None:
         super().__init_subclass__()

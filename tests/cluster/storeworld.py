@@ -11,14 +11,16 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
 from txndb.clock import Clock, TimeSource
 from txndb.cluster.body import IoExecutor, Rand, Transport
 from txndb.cluster.messages import RaftEnvelope
+from txndb.cluster.node import Node
 from txndb.cluster.opening import reconcile_store
+from txndb.cluster.options import NodeOptions
 from txndb.cluster.store import IncomingSnapshot, Store
 from txndb.encoding.keys import KEY_MAX, KEY_MIN
 from txndb.ids import NodeId, RangeId, ReplicaId, Timestamp
@@ -328,3 +330,14 @@ class StoreWorld:
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self.failures.append(error)
+
+
+def node_over(world: StoreWorld) -> Node:
+    """A node that was not started, over the world's store; it sends with the world's transport."""
+
+    async def make() -> Node:
+        return Node(cast(Any, world), NodeOptions())
+
+    node = world.run(make())
+    node._store = world.store
+    return node

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
-from tests.cluster.storeworld import FIRST, ME, TERM, THIRD, StoreWorld, descriptor
+from tests.cluster.storeworld import FIRST, ME, TERM, THIRD, StoreWorld, descriptor, node_over
 from txndb.cluster.node import Node
-from txndb.cluster.options import NodeOptions
 from txndb.ids import NodeId, RangeId, ReplicaId
 from txndb.raft.types import AppendResponse, HeartbeatResponse, PreVoteResponse, VoteResponse
 from txndb.ranges.replica import Replica
@@ -50,17 +49,11 @@ class Wire:
         """Lost."""
 
 
-async def _node(world: StoreWorld) -> Node:
-    return Node(cast(Any, world), NodeOptions())
-
-
 def sender(world: StoreWorld) -> tuple[Node, Wire]:
     """A node that sends the snapshots its store asks for, and what it sends them with."""
     wire = Wire()
     world.transport = cast(Any, wire)
-    node = world.run(_node(world))
-    node._store = world.store
-    return node, wire
+    return node_over(world), wire
 
 
 def test_a_snapshot_whose_peer_goes_before_its_first_step_is_sent_again() -> None:

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.storeworld import FIRST, TERM, THIRD, StoreWorld, descriptor, split
+from tests.cluster.storeworld import FIRST, ME, TERM, THIRD, StoreWorld, descriptor, split
 from txndb.encoding.keys import data_span
+from txndb.errors import StoreError
 from txndb.ids import RangeId, Timestamp
 from txndb.limits import ELECTION_MAX_US
-from txndb.raft.types import AppendResponse
+from txndb.raft.types import KIND_NORMAL, Append, AppendResponse, Entry, Heartbeat
 from txndb.ranges.command import OutcomeGcCommand
 from txndb.ranges.state import RAFT_INITIAL_INDEX, RAFT_INITIAL_TERM
+from txndb.storage.engine import WriteBatch
 
 WHOLE = descriptor(1, b"a", b"z")
 LEFT, RIGHT = descriptor(1, b"a", b"m", 2), descriptor(2, b"m", b"z", 2)
@@ -201,6 +203,36 @@ def test_a_flush_that_fails_while_the_store_closes_is_heard_by_who_closes_it() -
     world.turn()
     gc.collect()
     assert not world.failures and not world.sent and not world.loop.problems
+
+
+@pytest.mark.parametrize(
+    "error", [StoreError("a write failed: EIO"), OSError("no more")], ids=["store", "system"]
+)
+def test_P1_an_engine_that_fails_under_an_apply_ends_the_node(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever turn of the loop the apply falls in: where a task waits for its flush, it is not the task's failure."""
+    world = StoreWorld(WHOLE)
+    world.append(1, plain(), plain())
+    world.settle()
+    last = world.last[RangeId(1)]
+    world.step(1, Append(ME, FIRST, TERM, last, TERM, [Entry(last + 1, TERM, KIND_NORMAL, b"")], last, 0))
+    world.settle()
+    world.engine.grown = True
+    compaction = world.loop.create_task(world.store.compact())
+    world.turn()
+    world.engine_calls.finish()
+    world.step(
+        1, Heartbeat(ME, FIRST, TERM, last + 1, 0, 0)
+    )  # the entry is committed: it is applied with no flush
+
+    def fail(batch: WriteBatch) -> None:
+        raise error
+
+    monkeypatch.setattr(world.engine, "write", fail)
+    world.turn()
+    assert world.failures == [error]
+    assert not compaction.done() or compaction.exception() is None
 
 
 # -- P3 --------------------------------------------------------------------------------------------------------

@@ -126,7 +126,13 @@ def to_wire(error: TxndbError) -> bytes:
 
 
 def from_wire(data: bytes) -> TxndbError:
-    """The error that `to_wire` was given, of its own class again."""
+    """The error that `to_wire` was given, of its own class again, and marked as a peer's."""
+    error = _from_wire(data)
+    error.of_peer = True
+    return error
+
+
+def _from_wire(data: bytes) -> TxndbError:
     try:
         wire = _decode_error(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as e:

@@ -51,6 +51,7 @@ from txndb.cluster.store import Store
 from txndb.cluster.upkeep import Upkeep
 from txndb.encoding.keys import KEY_MAX, KEY_MIN
 from txndb.errors import (
+    CorruptionError,
     InternalError,
     LimitError,
     ProtocolError,
@@ -76,6 +77,8 @@ JOIN_TIMEOUT_US = 10_000_000
 CHECK_TIMEOUT_US = 1_000_000
 JOIN_PAUSE_S = 0.2
 SNAPSHOT_TIMEOUT_S = 30.0
+_STATE_IS_WRONG = (InternalError, StoreError, CorruptionError)
+"""Of this process: nothing may follow them (rule P1). A refusal, or a full disk, is none."""
 
 
 class Node:
@@ -348,7 +351,7 @@ class Node:
         error = task.exception()
         if error is None:
             return
-        if isinstance(error, TxndbError) and not isinstance(error, InternalError):
+        if isinstance(error, TxndbError) and (error.of_peer or not isinstance(error, _STATE_IS_WRONG)):
             self.body.event(f"{task.get_name()}: {error.message}")
         else:
             self.body.fatal(error)

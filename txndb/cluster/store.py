@@ -23,7 +23,7 @@ from txndb.clock import Clock
 from txndb.cluster.body import Body
 from txndb.cluster.messages import RaftEnvelope
 from txndb.cluster.options import RaftOptions
-from txndb.errors import CorruptionError, InternalError, TxndbError
+from txndb.errors import CorruptionError, InternalError, StoreError, TxndbError
 from txndb.ids import NodeId, RangeId, ReplicaId
 from txndb.raft.core import Raft
 from txndb.raft.types import (
@@ -290,6 +290,9 @@ class Store:
             return
         slot.marked = True
         self._marked.append(slot)
+        self._pump_soon()
+
+    def _pump_soon(self) -> None:
         if not self._pump_due and not self._closed:
             self._pump_due = True
             self._loop.call_soon(self._pump)
@@ -434,8 +437,8 @@ class Store:
         if ready.committed:
             try:
                 replica.apply(ready.committed)
-            except (OSError, CorruptionError) as error:
-                self.body.fatal(error)
+            except (OSError, StoreError, CorruptionError) as error:
+                self.body.fatal(error)  # P1: a step that ended half-way is followed by none
                 return
             self.applied_count += len(ready.committed)
         for to in ready.snapshots_wanted:
@@ -455,7 +458,7 @@ class Store:
         waiter: asyncio.Future[None] = self._loop.create_future()
         self._flush_waiters.append(waiter)
         if not self._flushing:
-            self._pump()
+            self._pump_soon()  # not here: what fails in it is no error of whoever waits
         await waiter
 
     # -- snapshots -----------------------------------------------------------------------------------------
