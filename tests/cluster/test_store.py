@@ -123,6 +123,21 @@ def test_P5_a_snapshot_over_one_that_is_being_installed_is_refused() -> None:
     assert (world.applied(1), world.applied(2)) == (30, 20)
 
 
+@pytest.mark.parametrize("voting", [False, True], ids=["new", "voting"])
+def test_P5_a_snapshot_over_one_that_raft_has_not_judged_yet_is_refused(voting: bool) -> None:
+    """A left half's from before its split, and its right half's: both were legal to send, and whichever came second is
+    sent again."""
+    world = StoreWorld()
+    if voting:  # its term is being flushed, so that Raft judges the snapshot only after that
+        world.ask_vote(2, FIRST, TERM)
+        world.turn()
+    assert world.offer(RIGHT, 20)
+    assert not world.offer(WHOLE, 15)
+    assert world.offer(LEFT, 15)
+    world.settle()
+    assert not world.failures and (world.applied(1), world.applied(2)) == (15, 20)
+
+
 def test_a_range_is_not_truncated_nor_validated_while_a_snapshot_replaces_it() -> None:
     """Log, engine and state tell three stories then."""
     world = StoreWorld(WHOLE)

@@ -108,6 +108,10 @@ class Slot:
         """Who waits for the outstanding Ready to end."""
 
 
+def _overlap(one: RangeDescriptor, other: RangeDescriptor) -> bool:
+    return one.start < other.end and other.start < one.end
+
+
 class IncomingSnapshot:
     """A snapshot that arrived out of band: the range's pairs as one engine batch."""
 
@@ -476,6 +480,8 @@ class Store:
             return False
         if slot.replica.state is None and self._overlaps(incoming.descriptor):
             return False  # P5: a replica created by a message accepts no snapshot that overlaps another
+        if self._overlaps_incoming(slot, incoming.descriptor):
+            return False
         slot.incoming = incoming
         slot.replica.step(message)
         if not slot.marked and slot.outstanding is None:
@@ -490,9 +496,18 @@ class Store:
                 claims.append(slot.replica.state.descriptor)
             if slot.installing is not None:
                 claims.append(slot.installing)
+        return any(c.range_id != descriptor.range_id and _overlap(c, descriptor) for c in claims)
+
+    def _overlaps_incoming(self, slot: Slot, descriptor: RangeDescriptor) -> bool:
+        """Whether another range's snapshot that Raft has not judged yet brings keys of the descriptor's.
+
+        A left half's from before its split, say, and its right half's: whichever came second is sent again.
+        """
         return any(
-            c.range_id != descriptor.range_id and c.start < descriptor.end and descriptor.start < c.end
-            for c in claims
+            other is not slot
+            and other.incoming is not None
+            and _overlap(other.incoming.descriptor, descriptor)
+            for other in self.slots.values()
         )
 
     async def _install(self, slot: Slot, ready: Ready) -> None:
