@@ -131,6 +131,29 @@ def test_a_replica_that_is_added_but_not_applied_is_not_added_again() -> None:
     assert held_by(replica) == [ME, added]
 
 
+def test_nobody_is_added_to_a_configuration_that_is_not_applied() -> None:
+    """A node that comes up in that window was proposed as the one change to what is in force no more, which Raft
+    refuses: the leader's process ended."""
+    world = StoreWorld(alone())
+    replica = leader(world)
+    assert isinstance(replica.handle(api.AddReplica(b"b", NodeId(3)), None), api.Ok)
+    world.settle()
+    first = make_replica_id(NodeId(3), 2)
+    last = replica.raft.last_index
+    replica.raft.propose(b"", world.loop.now_us)
+    world.store.mark(replica)
+    world.turn()  # its flush is under way, so that what is committed waits
+    world.step(1, AppendResponse(ME, first, replica.raft.term, last, world.loop.now_us))
+    assert replica.raft.commit == last and held_by(replica) == [ME]
+
+    Upkeep(cast(Any, Member(world)))._replicate()
+    assert replica.raft.config.voters == (ME, first)
+    world.settle()
+    assert held_by(replica) == [ME, first]
+    assert isinstance(replica.handle(api.AddReplica(b"b", NodeId(1)), None), api.Ok)
+    assert len(replica.raft.config.voters) == 3
+
+
 def test_a_leader_of_the_past_adds_no_replica_and_fails_at_nothing() -> None:
     """It has heard of a higher term, and the flush that makes it a follower is under way."""
     world = StoreWorld(alone())

@@ -285,9 +285,10 @@ class Replica:
             return api.Moved([descriptor])
         if descriptor.replica_on(request.node) is not None:
             return api.Ok()
+        if sorted(descriptor.replicas) != list(self.raft.config.voters):
+            # A change is in the log, and perhaps committed, but not applied here yet: the next one starts from there.
+            return api.Ok()
         added = make_replica_id(NodeId(request.node), descriptor.next_sequence)
-        if added in self.raft.config.voters:
-            return api.Ok()  # in the log, and perhaps committed, but not applied here yet
         voters = tuple(sorted((*descriptor.replicas, added)))
         self.raft.propose_config(Config(voters), self._clock.source.monotonic_us())
         self._host.mark(self)
