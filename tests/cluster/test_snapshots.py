@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
+import pytest
+
 from tests.cluster.storeworld import FIRST, ME, TERM, THIRD, StoreWorld, descriptor, node_over
 from txndb.cluster.node import Node
 from txndb.ids import NodeId, RangeId, ReplicaId
-from txndb.raft.types import AppendResponse, HeartbeatResponse, PreVoteResponse, VoteResponse
+from txndb.raft.types import Append, AppendResponse, HeartbeatResponse, PreVoteResponse, Role, VoteResponse
 from txndb.ranges.replica import Replica
 
 WHOLE = descriptor(1, b"a", b"z")
@@ -77,3 +79,34 @@ def test_a_snapshot_whose_peer_goes_before_its_first_step_is_sent_again() -> Non
     world.settle()
     assert wire.taken == [3] and not node._snapshots_out
     assert [peer.state for peer in replica.raft.status().peers if peer.replica == THIRD] == ["probe"]
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["follows", "leads again"])
+def test_a_snapshot_is_sent_only_in_the_term_that_wanted_it(again: bool) -> None:
+    """It names its sender as the leader of its term. One that was wanted before a flush and sent behind it named a
+    term that another leads: its receiver then took that one's appends for those of an impostor."""
+    world = StoreWorld(WHOLE)
+    replica = lead(world)
+    world.snapshot_wanted = lambda of, to: terms.append((of.raft.role, of.raft.term))
+    terms: list[tuple[Role, int]] = []
+    replica.raft.propose(b"", world.loop.now_us)
+    show_an_empty_log(world)
+    world.turn()
+    assert world.log_calls.waiting and not terms
+    world.step(1, Append(ME, FIRST, TERM + 3, 11, TERM, [], 11, 0))
+    if again:
+        replica.raft.campaign(world.loop.now_us)
+        world.step(1, PreVoteResponse(ME, FIRST, TERM + 4, True))
+        world.step(1, VoteResponse(ME, FIRST, TERM + 4, True))
+        assert (replica.raft.role, replica.raft.term) == (Role.LEADER, TERM + 4)
+    world.settle()
+    assert not terms
+
+
+def test_a_snapshot_that_waits_for_a_flush_is_sent_behind_it() -> None:
+    world = StoreWorld(WHOLE)
+    replica = lead(world)
+    replica.raft.propose(b"", world.loop.now_us)
+    show_an_empty_log(world)
+    world.settle()
+    assert f"snapshot to {THIRD}" in world.story

@@ -446,7 +446,8 @@ class Store:
                 return
             self.applied_count += len(ready.committed)
         for to in ready.snapshots_wanted:
-            self._host.start_snapshot(replica, to)
+            if replica.raft.awaits_snapshot(to):  # while this became durable, another may have begun to lead
+                self._host.start_snapshot(replica, to)
         slot.outstanding = None
         if slot.idle is not None:
             slot.idle.set_result(None)

@@ -273,6 +273,11 @@ class Replication(Lease):
 
     # -- leader: snapshots, transfer, sleep --------------------------------------------------------------------------
 
+    def awaits_snapshot(self, replica: ReplicaId) -> bool:
+        """Whether this replica leads, and wanted a snapshot for `replica` in this very term."""
+        peer = self._progress.get(replica)
+        return peer is not None and peer.state is State.SNAPSHOT
+
     def report_snapshot(self, replica: ReplicaId, ok: bool, index: int) -> None:
         """The snapshot asked for in `snapshots_wanted` was installed up to `index`, or failed."""
         peer = self._progress.get(replica) if self.role is Role.LEADER else None

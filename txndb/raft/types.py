@@ -266,7 +266,7 @@ class Ready(msgspec.Struct):
     soft_state: SoftState | None
     """5. present when it changed since the last Ready"""
     snapshots_wanted: list[ReplicaId]
-    """6. send these a snapshot, then call `report_snapshot`"""
+    """6. send these a snapshot if the machine still `awaits_snapshot`, then call `report_snapshot`"""
     must_persist: bool
     """Whether 1 holds anything."""
 
