@@ -23,7 +23,7 @@ from typing import Protocol
 import msgspec
 
 from txndb.cluster.body import Body
-from txndb.cluster.messages import Member
+from txndb.cluster.messages import JoinRequest, Member
 from txndb.errors import ProtocolError, StoreError, UnavailableError
 from txndb.ids import NodeId
 
@@ -60,6 +60,10 @@ class BoundHost(Protocol):
     def bounds_us(self) -> tuple[int, int]:
         """(E for `earliest`, E for `latest`)."""
 
+    @property
+    def left_host(self) -> bool:
+        """Whether members do without a shared clock."""
+
     async def set_bounds(self, earliest_us: int, latest_us: int, *, off_host: bool) -> None:
         """Use and remember them, synced."""
 
@@ -73,14 +77,16 @@ class ClockBound:
     def __init__(self, host: BoundHost) -> None:
         self._host = host
 
-    async def admit(self, host_id: str, error_us: int) -> None:
+    async def admit(self, newcomer: JoinRequest) -> None:
         """Make E wide enough for a newcomer. Raises `StoreError` when some clock cannot be bounded, `UnavailableError`
         when a member cannot be reached (all must hold the new E before it is used)."""
         members = self._host.all_members()
         hosts = {m.host_id: None for m in members}
+        host_id = newcomer.host_id
+        off_host = self._host.left_host or len(hosts) > 1 or host_id not in hosts
+        error_us = max(newcomer.error_us, newcomer.off_host_error_us if off_host else 0)
         if host_id in hosts and error_us <= self._host.bounds_us[1]:
             return  # its host has members already: E was raised when the first of them came
-        off_host = len(hosts) > 1 or host_id not in hosts
         largest = error_us
         for member in members:
             largest = max(largest, await self._step(member, BoundCall(ASK, 0, off_host)))

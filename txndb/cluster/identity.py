@@ -23,6 +23,13 @@ class Identity(msgspec.Struct, frozen=True, array_like=True):
     incarnation: int
     error_bound_us: int
     latest_bound_us: int
+    off_host: bool | None = None
+    """Whether members do without a shared clock (`left_host`); None where it was written before this was kept."""
+
+    @property
+    def left_host(self) -> bool:
+        """Whether this node's clock must be taken for one of its own: only then `auto` has needed an E."""
+        return self.error_bound_us > 0 if self.off_host is None else self.off_host
 
 
 _encode = msgspec.msgpack.Encoder().encode

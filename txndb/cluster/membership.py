@@ -45,6 +45,10 @@ class MembershipHost(Protocol):
     def bounds_us(self) -> tuple[int, int]:
         """(E for `earliest`, E for `latest`)."""
 
+    @property
+    def left_host(self) -> bool:
+        """Whether members do without a shared clock."""
+
     def send_members(self, to: NodeId, message: Members) -> None:
         """Tell a peer what is known."""
 
@@ -101,15 +105,16 @@ class Membership:
             raise StoreError(
                 f"the data directory belongs to cluster {request.cluster_id.hex()}, this is {host.cluster_id.hex()}"
             )
-        await clock_bound.admit(request.host_id, request.error_us)
+        await clock_bound.admit(request)
         node = request.node or NodeId(await take_number(kv, NEXT_NODE_KEY, 2))
         member = Member(
             node, request.incarnation, request.address, request.sql_address, request.locality, request.host_id
         )
         self.merge([member])
         await self.write_row(kv, member)
+        members, descriptors = self.snapshot(), host.descriptors()
         return _encode(
-            JoinResponse(host.cluster_id, node, *host.bounds_us, self.snapshot(), host.descriptors())
+            JoinResponse(host.cluster_id, node, *host.bounds_us, members, descriptors, host.left_host)
         )
 
     @staticmethod

@@ -132,6 +132,8 @@ class JoinRequest(msgspec.Struct, frozen=True, array_like=True):
     host_id: str
     error_us: int
     """What the node's own source says its clock may be off by."""
+    off_host_error_us: int = 0
+    """The same where members do without a shared clock; 0: not said."""
 
 
 class JoinResponse(msgspec.Struct, frozen=True, array_like=True):
@@ -143,3 +145,5 @@ class JoinResponse(msgspec.Struct, frozen=True, array_like=True):
     latest_bound_us: int
     members: list[Member]
     descriptors: list[RangeDescriptor]
+    off_host: bool | None = None
+    """Whether members do without a shared clock; None: not said."""

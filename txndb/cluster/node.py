@@ -157,10 +157,10 @@ class Node:
         self.incarnation = identity.incarnation
         self.calls.begin(identity.incarnation)
         self._identity = identity
-        self.clock.error_bound_us, self.clock.latest_bound_us = (
-            identity.error_bound_us,
-            identity.latest_bound_us,
-        )
+        self.clock.error_bound_us = identity.error_bound_us
+        self.clock.latest_bound_us = identity.latest_bound_us
+        if identity.left_host:
+            body.time.leave_host()  # a source begins each process sharing the host's clock
         self._store = Store(
             body,
             self,
@@ -220,7 +220,8 @@ class Node:
         bound_us = max(self.options.error_bound_us, self.body.time.error_us())
         if bound_us > BOUND_MAX_US:
             raise StoreError("the node's clock cannot be bounded", hint="See --clock.")
-        identity = Identity(self._random_bytes(16), self._random_bytes(16), NodeId(1), 0, bound_us, bound_us)
+        ids = (self._random_bytes(16), self._random_bytes(16), NodeId(1))
+        identity = Identity(*ids, 0, bound_us, bound_us, off_host=False)
         replica = make_replica_id(NodeId(1), 1)
         birth = WriteBatch()
         birth_batch(
@@ -247,7 +248,7 @@ class Node:
                     continue
                 response = decode_join_response(payload)
                 store_id = self._random_bytes(16)
-                bounds = (response.error_bound_us, response.latest_bound_us)
+                bounds = (response.error_bound_us, response.latest_bound_us, response.off_host)
                 identity = Identity(store_id, response.cluster_id, response.node, 0, *bounds)
                 await self._take_identity(identity, fresh=True)
                 for member in response.members:
@@ -286,16 +287,26 @@ class Node:
             locality,
             host_id,
             error_us,
+            self.body.time.error_us(off_host=True),
         )
 
     async def _announce(self, addresses: list[str]) -> None:
-        """Be known again as a member, and learn who else is one; in the background, for all may be restarting."""
+        """Be known again as a member, and learn who else is one; in the background, for all may be restarting.
+
+        A refusal is not the end: a kernel's clock may be synchronised some time after the machine's start.
+        """
+        refusal = ""
         while True:
             for address in addresses:
                 request = encode_join(self._join_request(self.node, self.incarnation))
                 try:
                     payload = await self.body.transport.call(address, "join", request, JOIN_TIMEOUT_US)
                 except (UnavailableError, RetryError):
+                    continue
+                except StoreError as error:
+                    if refusal != error.message:
+                        refusal = error.message
+                        self.body.event(f"announce: {refusal}")
                     continue
                 response = decode_join_response(payload)
                 self.membership.merge(response.members)
@@ -305,11 +316,16 @@ class Node:
             await asyncio.sleep(JOIN_PAUSE_S)
 
     async def _until_serving(self) -> None:
-        """Wait until range 1 answers: the node can find and serve everything from then on."""
+        """Wait until range 1 answers: the node can find and serve everything from then on. And until its clock can be
+        trusted, within the bound: a machine's may be synchronised some time after its start."""
         key = b"\x08"
         deadline_us = self.sender.deadline_us(START_TIMEOUT_US)
         while not isinstance(await self.sender.send(key, api.Describe(key), deadline_us), api.Description):
             pass  # the route was stale: the answer corrected it
+        while not self.clock.within_bound() and "T1" not in self.canaries:
+            if self.body.time.monotonic_us() > deadline_us:
+                return  # whoever needs the clock says so
+            await asyncio.sleep(JOIN_PAUSE_S)
 
     async def drain(self) -> None:
         """Give the catalogue lease up and hand every range's to another live replica (a graceful stop); bounded, best
@@ -467,7 +483,10 @@ class Node:
         if identity is None:
             raise UnavailableError("the node has not started yet")
         self._identity = msgspec.structs.replace(
-            identity, error_bound_us=earliest_us, latest_bound_us=latest_us
+            identity,
+            error_bound_us=earliest_us,
+            latest_bound_us=latest_us,
+            off_host=identity.left_host or off_host,
         )
         save_identity(self.engine, self._identity)
         self.clock.error_bound_us = (
@@ -477,6 +496,10 @@ class Node:
         self.clock.latest_bound_us = latest_us
         if off_host:
             self.body.time.leave_host()
+
+    @property
+    def left_host(self) -> bool:
+        return self._identity is not None and self._identity.left_host
 
     def all_members(self) -> list[Member]:
         return self.membership.snapshot()
