@@ -41,6 +41,8 @@ APPLY_BYTES_MAX: Final = 4 * 1024 * 1024
 COMMIT_NOTICE_US: Final = 10_000
 """An idle leader tells followers of a new commit index after this long, when no append carried it."""
 INFLIGHT_APPENDS_MAX: Final = 64
+INFLIGHT_BYTES_MAX: Final = 8 * 1024 * 1024
+"""A follower that catches up gets no further append while so much is under way to it; far below a frame's bound."""
 READS_PENDING_MAX: Final = 10_000
 """Read-index requests one leader holds."""
 UNCOMMITTED_BYTES_MAX: Final = 64 * 1024 * 1024

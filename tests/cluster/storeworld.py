@@ -24,7 +24,18 @@ from txndb.cluster.options import NodeOptions
 from txndb.cluster.store import IncomingSnapshot, Store
 from txndb.encoding.keys import KEY_MAX, KEY_MIN
 from txndb.ids import NodeId, RangeId, ReplicaId, Timestamp
-from txndb.raft.types import KIND_NORMAL, Append, Config, Entry, Message, SnapshotMessage, Vote, VoteResponse
+from txndb.raft.types import (
+    KIND_NORMAL,
+    Append,
+    AppendResponse,
+    Config,
+    Entry,
+    Message,
+    PreVoteResponse,
+    SnapshotMessage,
+    Vote,
+    VoteResponse,
+)
 from txndb.ranges import api, keys
 from txndb.ranges.command import Command, SplitCommand, encode_command
 from txndb.ranges.descriptor import RangeDescriptor, make_replica_id
@@ -330,6 +341,22 @@ class StoreWorld:
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self.failures.append(error)
+
+
+def lead(world: StoreWorld) -> Replica:
+    """Range 1's replica here leads in `TERM`, with the vote of node 1, which holds its no-op."""
+    replica = world.store.slots[RangeId(1)].replica
+    replica.raft.campaign(world.loop.now_us)
+    world.store.mark(replica)
+    world.settle()
+    world.step(1, PreVoteResponse(ME, FIRST, TERM, True))
+    world.settle()
+    world.step(1, VoteResponse(ME, FIRST, TERM, True))
+    world.settle()
+    world.step(1, AppendResponse(ME, FIRST, TERM, replica.raft.last_index, 0))
+    world.settle()
+    assert replica.leaseholder is not None
+    return replica
 
 
 def node_over(world: StoreWorld) -> Node:

@@ -7,29 +7,13 @@ from typing import Any, cast
 
 import pytest
 
-from tests.cluster.storeworld import FIRST, ME, TERM, THIRD, StoreWorld, descriptor, node_over
+from tests.cluster.storeworld import FIRST, ME, TERM, THIRD, StoreWorld, descriptor, lead, node_over
 from txndb.cluster.node import Node
-from txndb.ids import NodeId, RangeId, ReplicaId
+from txndb.ids import NodeId, ReplicaId
 from txndb.raft.types import Append, AppendResponse, HeartbeatResponse, PreVoteResponse, Role, VoteResponse
 from txndb.ranges.replica import Replica
 
 WHOLE = descriptor(1, b"a", b"z")
-
-
-def lead(world: StoreWorld) -> Replica:
-    """Range 1's replica here leads in `TERM`, with the vote of node 1, which holds its no-op."""
-    replica = world.store.slots[RangeId(1)].replica
-    replica.raft.campaign(world.loop.now_us)
-    world.store.mark(replica)
-    world.settle()
-    world.step(1, PreVoteResponse(ME, FIRST, TERM, True))
-    world.settle()
-    world.step(1, VoteResponse(ME, FIRST, TERM, True))
-    world.settle()
-    world.step(1, AppendResponse(ME, FIRST, TERM, replica.raft.last_index, 0))
-    world.settle()
-    assert replica.leaseholder is not None
-    return replica
 
 
 def show_an_empty_log(world: StoreWorld) -> None:

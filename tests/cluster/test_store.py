@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.storeworld import FIRST, ME, TERM, THIRD, StoreWorld, descriptor, split
+from tests.cluster.storeworld import FIRST, ME, TERM, THIRD, StoreWorld, descriptor, lead, split
 from txndb.encoding.keys import data_span
 from txndb.errors import StoreError
 from txndb.ids import RangeId, Timestamp
-from txndb.limits import ELECTION_MAX_US
+from txndb.limits import APPEND_BYTES_MAX, ELECTION_MAX_US, INFLIGHT_BYTES_MAX
 from txndb.raft.types import KIND_NORMAL, Append, AppendResponse, Entry, Heartbeat
 from txndb.ranges.command import OutcomeGcCommand
 from txndb.ranges.state import RAFT_INITIAL_INDEX, RAFT_INITIAL_TERM
@@ -248,6 +248,32 @@ def test_P1_an_engine_that_fails_under_an_apply_ends_the_node(
     world.turn()
     assert world.failures == [error]
     assert not compaction.done() or compaction.exception() is None
+
+
+# -- catching up -----------------------------------------------------------------------------------------------
+
+
+def test_a_follower_that_comes_back_is_not_sent_all_that_it_lacks_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All that is sent in one turn is one frame, and one that is too large is dropped whole."""
+    world = StoreWorld(WHOLE)
+    replica = lead(world)
+    monkeypatch.setattr(replica, "apply", lambda entries: None)
+    for _ in range(40):
+        replica.raft.propose(bytes(APPEND_BYTES_MAX), world.loop.now_us)
+        world.store.mark(replica)
+        world.settle()
+        last = replica.raft.last_index
+        world.step(1, AppendResponse(ME, FIRST, TERM, last, world.loop.now_us))
+        world.settle()
+    world.sent.clear()
+    for held in (RAFT_INITIAL_INDEX + 1, RAFT_INITIAL_INDEX + 1 + 8, RAFT_INITIAL_INDEX + 1 + 16):
+        world.step(1, AppendResponse(ME, THIRD, TERM, held, world.loop.now_us))
+        world.settle()
+        burst = [m.entries[0].index for m in world.sent if isinstance(m, Append) and m.to == THIRD]
+        assert burst == list(range(held + 1, held + 1 + INFLIGHT_BYTES_MAX // APPEND_BYTES_MAX))
+        world.sent.clear()
 
 
 # -- P3 --------------------------------------------------------------------------------------------------------

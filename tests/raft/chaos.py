@@ -60,6 +60,7 @@ class ChaosCluster(Cluster):
                 canaries=canaries,
                 append_bytes_max=1 if turmoil else 40,
                 inflight_appends_max=1 if turmoil else 4,
+                inflight_bytes_max=60,
                 election_max_us=520_000 if turmoil else 1_000_000,
             ),
             lambda replica: random.Random(seed * 31 + replica).randrange,

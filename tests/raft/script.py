@@ -2,7 +2,7 @@
 
 Member n's timeout is 500 + 100 * (n - 1) ms, messages arrive in the order sent, and nothing moves by itself:
 
-    group 1 2 3 [voters=1,2] [append=BYTES] [inflight=N] [uncommitted=BYTES] [beats=yes]       begin
+    group 1 2 3 [voters=1,2] [append=BYTES] [inflight=N] [window=BYTES] [uncommitted=BYTES] [beats=yes]       begin
     join 4                     a replica without a configuration
     settle                     deliver everything until nothing moves
     deliver [FROM>TO …]        deliver what is under way now (of these pairs), once; Readies are done, answers wait
@@ -154,6 +154,7 @@ class RaftScript:
                 replica,
                 append_bytes_max=int(options.get("append", 1 << 20)),
                 inflight_appends_max=int(options.get("inflight", 64)),
+                inflight_bytes_max=int(options.get("window", 8 << 20)),
                 uncommitted_bytes_max=int(options.get("uncommitted", 1 << 20)),
             )
 

@@ -15,11 +15,14 @@ from txndb.cluster.body import Transport
 from txndb.cluster.messages import KvRequest, KvResponse, encode_frame
 from txndb.errors import UnavailableError
 from txndb.ids import NodeId, RangeId
+from txndb.limits import FRAME_BYTES_MAX
 from txndb.ranges import api
 
 RESEND_US = 700_000
 GIVE_UP_US = 2_000_000
 INCARNATION_SHIFT = 40
+FRAME_BYTES_GOAL = FRAME_BYTES_MAX // 4
+"""A frame that is larger holds one item: a peer's queue takes frames whole, and drops what has no room in it."""
 
 
 class PendingCall:
@@ -73,7 +76,17 @@ class Calls:
         self._flush_due = False
         outbox, self._outbox = self._outbox, {}
         for node, items in outbox.items():
-            self._transport.send(node, encode_frame(items))
+            self._send_frame(node, items)
+
+    def _send_frame(self, node: NodeId, items: list[Any]) -> None:
+        """One frame, or several where one would be so large that what does not fit takes all of it with it."""
+        frame = encode_frame(items)
+        if len(frame) > FRAME_BYTES_GOAL and len(items) > 1:
+            middle = len(items) // 2
+            self._send_frame(node, items[:middle])
+            self._send_frame(node, items[middle:])
+        else:
+            self._transport.send(node, frame)
 
     # -- our calls -----------------------------------------------------------------------------------------
 

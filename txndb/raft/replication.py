@@ -128,10 +128,10 @@ class Replication(Lease):
         Returns False for a peer that lacks nothing, so that no append tells it the commit index. (One that may not be
         sent to now is told when it may again.)
         """
-        limit = self.options.inflight_appends_max
+        appends_max, bytes_max = self.options.inflight_appends_max, self.options.inflight_bytes_max
         if peer.next > self.last_index and peer.state is State.REPLICATE:
             return False
-        while peer.may_send(limit) and self._emit_append(peer):
+        while peer.may_send(appends_max, bytes_max) and self._emit_append(peer):
             if peer.next > self.last_index:
                 break
         return True
@@ -150,9 +150,7 @@ class Replication(Lease):
             Append(peer.replica, self.id, self.term, prev, prev_term, entries, self.commit, now_us)
         )
         if peer.state is State.REPLICATE:
-            last = entries[-1].index
-            peer.inflight.append((last, now_us))
-            peer.next = last + 1
+            peer.sent(entries[-1].index, now_us, sum([len(entry.data) for entry in entries]))
         else:
             peer.probe_sent = True
         return True

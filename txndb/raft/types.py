@@ -319,6 +319,7 @@ class Options(msgspec.Struct, frozen=True):
     append_bytes_max: int = limits.APPEND_BYTES_MAX
     apply_bytes_max: int = limits.APPLY_BYTES_MAX
     inflight_appends_max: int = limits.INFLIGHT_APPENDS_MAX
+    inflight_bytes_max: int = limits.INFLIGHT_BYTES_MAX
     uncommitted_bytes_max: int = limits.UNCOMMITTED_BYTES_MAX
     canaries: frozenset[str] = frozenset()
 
