@@ -62,7 +62,7 @@ class Calls:
     # -- sending -------------------------------------------------------------------------------------------
 
     def send(self, to: NodeId, item: Any) -> None:
-        """Queue an item; everything queued in this turn for one peer goes in one frame."""
+        """Queue an item; everything queued in this turn for one peer goes in one frame, if one takes it."""
         box = self._outbox.get(to)
         if box is None:
             box = self._outbox[to] = []
