@@ -84,7 +84,7 @@ def test_a_peer_whose_snapshot_or_its_answer_is_lost_is_served_again_at_once(
     leader, away = fall_behind(world, monkeypatch)
     writer = world.connect(leader)
     world.rejoin(away)
-    under_way = world.node(leader)._snapshots_out
+    under_way = world.node(leader).snapshots.under_way
     for _ in range(50_000):
         if under_way:
             break

@@ -56,12 +56,12 @@ def test_a_snapshot_whose_peer_goes_before_its_first_step_is_sent_again() -> Non
     world.snapshot_wanted = start_and_lose_the_peer
     show_an_empty_log(world)
     world.settle()
-    assert not wire.taken and not node._snapshots_out
+    assert not wire.taken and not node.snapshots.under_way
 
     world.snapshot_wanted = node.start_snapshot
     world.step(1, HeartbeatResponse(ME, THIRD, TERM, world.loop.now_us, 0))
     world.settle()
-    assert wire.taken == [3] and not node._snapshots_out
+    assert wire.taken == [3] and not node.snapshots.under_way
     assert [peer.state for peer in replica.raft.status().peers if peer.replica == THIRD] == ["probe"]
 
 

@@ -45,7 +45,7 @@ from txndb.cluster.messages import (
 )
 from txndb.cluster.opening import open_log, reconcile_store
 from txndb.cluster.options import NodeOptions
-from txndb.cluster.snapshots import OutgoingSnapshot, receive
+from txndb.cluster.snapshots import SnapshotSender, receive
 from txndb.cluster.sqlnode import SqlNode
 from txndb.cluster.store import Store
 from txndb.cluster.upkeep import Upkeep
@@ -53,7 +53,6 @@ from txndb.encoding.keys import KEY_MAX, KEY_MIN
 from txndb.errors import (
     CorruptionError,
     InternalError,
-    LimitError,
     ProtocolError,
     RetryError,
     StoreError,
@@ -76,7 +75,6 @@ START_TIMEOUT_US = 60_000_000
 JOIN_TIMEOUT_US = 10_000_000
 CHECK_TIMEOUT_US = 1_000_000
 JOIN_PAUSE_S = 0.2
-SNAPSHOT_TIMEOUT_S = 30.0
 _STATE_IS_WRONG = (InternalError, StoreError, CorruptionError)
 """Of this process: nothing may follow them (rule P1). A refusal, or a full disk, is none."""
 
@@ -105,13 +103,13 @@ class Node:
         self.sql = SqlNode(self)
         self.compile_program: ProgramCompiler = self.sql.compile_program
         self.upkeep = Upkeep(self)
+        self.snapshots = SnapshotSender(self)
         self._store: Store | None = None
         self._tasks: dict[asyncio.Task[Any], None] = {}
         self._counter = 0
         self._closed = False
         self._draining = False
         self._address = ""
-        self._snapshots_out: dict[tuple[RangeId, ReplicaId], asyncio.Task[bool]] = {}
 
     @property
     def store(self) -> Store:
@@ -340,6 +338,7 @@ class Node:
             return
         self._closed = True
         self.upkeep.stop()
+        self.snapshots.stop()
         for task in list(self._tasks):
             task.cancel()
         while self._tasks:
@@ -441,36 +440,7 @@ class Node:
         self.upkeep.on_collected(replica, effect)
 
     def start_snapshot(self, replica: Replica, to: ReplicaId) -> None:
-        key = (replica.range_id, to)
-        if key in self._snapshots_out or self._closed:
-            return
-        outgoing = OutgoingSnapshot(self.engine, replica, to)
-        task = self.spawn(self._send_snapshot(replica, to, outgoing), f"snapshot r{replica.range_id}")
-        self._snapshots_out[key] = task
-        # Not the coroutine's business: a task that is cancelled before its first step never enters it.
-        task.add_done_callback(lambda done: self._on_snapshot_over(replica, to, outgoing.index, done))
-
-    async def _send_snapshot(self, replica: Replica, to: ReplicaId, outgoing: OutgoingSnapshot) -> bool:
-        """Stream it; whether the receiver took it."""
-        try:
-            async with asyncio.timeout(SNAPSHOT_TIMEOUT_S):
-                answer = await self.body.transport.send_snapshot(
-                    node_of(to), outgoing.header, outgoing.chunks()
-                )
-            return answer == b"ok"
-        except (UnavailableError, ProtocolError, LimitError, TimeoutError) as error:
-            self.body.event(f"snapshot of range {replica.range_id} to node {node_of(to)}: {error}")
-            return False
-
-    def _on_snapshot_over(
-        self, replica: Replica, to: ReplicaId, index: int, done: asyncio.Task[bool]
-    ) -> None:
-        """Whatever came of it, Raft is told: it sends this peer nothing else meanwhile."""
-        del self._snapshots_out[replica.range_id, to]
-        if not self._closed:
-            taken = not done.cancelled() and done.exception() is None and done.result()
-            replica.raft.report_snapshot(to, taken, index)
-            self.store.mark(replica)
+        self.snapshots.start(replica, to)
 
     # -- what the clock bound needs (`BoundHost`) ----------------------------------------------------------
 
@@ -588,9 +558,7 @@ class Node:
         self.live_peers.pop(peer, None)
         self.store.wake_all()
         self.calls.on_peer_down(peer)
-        for (_, to), task in list(self._snapshots_out.items()):
-            if node_of(to) == peer:
-                task.cancel()  # its answer will not come any more
+        self.snapshots.on_peer_down(peer)
 
     async def on_call(self, method: str, payload: bytes) -> bytes:
         """A unary call: join, admin, debug. Raises `ProtocolError` for an unknown method."""

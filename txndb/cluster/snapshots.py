@@ -5,28 +5,35 @@ the chunks are msgpack lists of pairs, the last one is how many pairs there were
 checksums from here to there, whatever carries them (`txndb.cluster.envelopes`). The receiver collects them and hands
 the whole to `Store.on_snapshot`.
 
-Invariant: what `receive` returns is what `OutgoingSnapshot` saw, all of it; anything else raises, and is sent again.
+Invariants:
+1. What `receive` returns is what `OutgoingSnapshot` saw, all of it; anything else raises, and is sent again.
+2. Raft is told the end of each sending that `SnapshotSender` began, however it ended, for it waits for that.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, Protocol
 
 import msgspec
 
+from txndb.cluster.body import Body
 from txndb.cluster.envelopes import Chain
-from txndb.cluster.store import IncomingSnapshot
-from txndb.errors import DamagedError, InternalError, LimitError, ProtocolError
+from txndb.cluster.store import IncomingSnapshot, Store
+from txndb.errors import DamagedError, InternalError, LimitError, ProtocolError, UnavailableError
 from txndb.ids import NodeId, RangeId, ReplicaId
 from txndb.limits import RANGE_BYTES_SPLIT
 from txndb.raft.types import Config, SnapshotMessage
 from txndb.ranges import keys
+from txndb.ranges.descriptor import node_of
 from txndb.ranges.replica import Replica
 from txndb.ranges.state import read_settings
 from txndb.storage.engine import Engine
 
 CHUNK_BYTES = 256 * 1024
 SNAPSHOT_BYTES_MAX = 16 * RANGE_BYTES_SPLIT
+SNAPSHOT_TIMEOUT_S = 30.0
 
 Pairs = list[tuple[bytes, bytes]]
 
@@ -81,6 +88,69 @@ class OutgoingSnapshot:
         if chunk:
             yield seal(_encode(chunk))
         yield seal(_encode(count + len(chunk)))
+
+
+class SnapshotHost(Protocol):
+    """What sending snapshots needs of its node."""
+
+    body: Body
+    engine: Engine
+
+    @property
+    def store(self) -> Store:
+        """The replicas; asked for when there are some."""
+
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Run a coroutine as a task of the node."""
+
+
+class SnapshotSender:
+    """The snapshots that one node is sending, one to a replica at a time."""
+
+    def __init__(self, host: SnapshotHost) -> None:
+        self._host = host
+        self.under_way: dict[tuple[RangeId, ReplicaId], asyncio.Task[bool]] = {}
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Begin and report nothing any more; whoever owns the tasks ends them."""
+        self._stopped = True
+
+    def start(self, replica: Replica, to: ReplicaId) -> None:
+        """A follower needs a snapshot."""
+        key = (replica.range_id, to)
+        if key in self.under_way or self._stopped:
+            return
+        outgoing = OutgoingSnapshot(self._host.engine, replica, to)
+        task = self._host.spawn(self._send(replica, to, outgoing), f"snapshot r{replica.range_id}")
+        self.under_way[key] = task
+        # Not the coroutine's business: a task that is cancelled before its first step never enters it.
+        task.add_done_callback(lambda done: self._on_over(replica, to, outgoing.index, done))
+
+    def on_peer_down(self, peer: NodeId) -> None:
+        """A connection broke: the answers of what is sent there will not come any more."""
+        for (_, to), task in list(self.under_way.items()):
+            if node_of(to) == peer:
+                task.cancel()
+
+    async def _send(self, replica: Replica, to: ReplicaId, outgoing: OutgoingSnapshot) -> bool:
+        """Stream it; whether the receiver took it."""
+        body = self._host.body
+        try:
+            async with asyncio.timeout(SNAPSHOT_TIMEOUT_S):
+                answer = await body.transport.send_snapshot(node_of(to), outgoing.header, outgoing.chunks())
+            return answer == b"ok"
+        except (UnavailableError, ProtocolError, LimitError, TimeoutError) as error:
+            body.event(f"snapshot of range {replica.range_id} to node {node_of(to)}: {error}")
+            return False
+
+    def _on_over(self, replica: Replica, to: ReplicaId, index: int, done: asyncio.Task[bool]) -> None:
+        """Whatever came of it, Raft is told: it sends this peer nothing else meanwhile."""
+        del self.under_way[replica.range_id, to]
+        if not self._stopped:
+            taken = not done.cancelled() and done.exception() is None and done.result()
+            replica.raft.report_snapshot(to, taken, index)
+            self._host.store.mark(replica)
 
 
 async def receive(
