@@ -6,7 +6,8 @@ it, so the same code runs under virtual time.
 
 Invariants:
 1. `now()` never returns a value twice, nor a smaller one than before, on one node.
-2. `earliest() <= true time <= latest()` while the node's own clock error is at most `error_bound_us` (rule T1).
+2. `earliest() <= true time <= latest()` while the node's own clock error is at most `latest_bound_us`, which is never
+   above `error_bound_us` (rule T1).
 3. `monotonic_us()` counts while the machine is suspended, so a lease can be judged by it (rule L2).
 
 Commit wait is a value here (`wait_us_until_past`), never a sleep: the caller owns the waiting.
@@ -81,8 +82,8 @@ class Clock:
 
     def within_bound(self) -> bool:
         """Whether the node's own error is within E, as far as its source and the other members can tell; a node that is
-        not must stop serving (rule T1)."""
-        return not self.outvoted and self.source.error_us() <= self.error_bound_us
+        not must stop serving (rule T1). While E is raised, within the smaller one: beyond it `latest()` may be past."""
+        return not self.outvoted and self.source.error_us() <= self.latest_bound_us
 
     def wait_us_until_past(self, timestamp: Timestamp) -> int:
         """Commit wait: microseconds until `earliest()` is past `timestamp`, 0 if it is already (rule T3)."""

@@ -25,11 +25,20 @@ class Identity(msgspec.Struct, frozen=True, array_like=True):
     latest_bound_us: int
     off_host: bool | None = None
     """Whether members do without a shared clock (`left_host`); None where it was written before this was kept."""
+    settled_us: int | None = None
+    """`settled_bound_us`; None where it was written before this was kept."""
 
     @property
     def left_host(self) -> bool:
         """Whether this node's clock must be taken for one of its own: only then `auto` has needed an E."""
         return self.error_bound_us > 0 if self.off_host is None else self.off_host
+
+    @property
+    def settled_bound_us(self) -> int:
+        """An E that every member is known to use on both sides, having left its host; 0: none is known."""
+        if self.settled_us is None:
+            return self.latest_bound_us if self.left_host else 0
+        return self.settled_us
 
 
 _encode = msgspec.msgpack.Encoder().encode

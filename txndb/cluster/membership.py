@@ -13,6 +13,7 @@ import msgspec
 
 from txndb.cluster.clockbound import ClockBound
 from txndb.cluster.envelopes import PROTOCOL_VERSION
+from txndb.cluster.identity import Identity
 from txndb.cluster.messages import JoinRequest, JoinResponse, Member, Members
 from txndb.encoding.keys import SYSTEM
 from txndb.errors import RetryError, StoreError
@@ -42,12 +43,8 @@ class MembershipHost(Protocol):
     cluster_id: bytes
 
     @property
-    def bounds_us(self) -> tuple[int, int]:
-        """(E for `earliest`, E for `latest`)."""
-
-    @property
-    def left_host(self) -> bool:
-        """Whether members do without a shared clock."""
+    def identity(self) -> Identity:
+        """Who the node is, with E; raises `UnavailableError` before it is anybody."""
 
     def send_members(self, to: NodeId, message: Members) -> None:
         """Tell a peer what is known."""
@@ -112,9 +109,20 @@ class Membership:
         )
         self.merge([member])
         await self.write_row(kv, member)
-        members, descriptors = self.snapshot(), host.descriptors()
+        known = (
+            host.identity
+        )  # after the merge: a raise of E that does not count the newcomer yet has failed here
         return _encode(
-            JoinResponse(host.cluster_id, node, *host.bounds_us, members, descriptors, host.left_host)
+            JoinResponse(
+                host.cluster_id,
+                node,
+                known.error_bound_us,
+                known.latest_bound_us,
+                self.snapshot(),
+                host.descriptors(),
+                known.left_host,
+                known.settled_bound_us,
+            )
         )
 
     @staticmethod

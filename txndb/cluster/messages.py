@@ -147,3 +147,5 @@ class JoinResponse(msgspec.Struct, frozen=True, array_like=True):
     descriptors: list[RangeDescriptor]
     off_host: bool | None = None
     """Whether members do without a shared clock; None: not said."""
+    settled_us: int | None = None
+    """An E that every member uses; None: not said."""

@@ -219,7 +219,7 @@ class Node:
         if bound_us > BOUND_MAX_US:
             raise StoreError("the node's clock cannot be bounded", hint="See --clock.")
         ids = (self._random_bytes(16), self._random_bytes(16), NodeId(1))
-        identity = Identity(*ids, 0, bound_us, bound_us, off_host=False)
+        identity = Identity(*ids, 0, bound_us, bound_us, off_host=False, settled_us=0)
         replica = make_replica_id(NodeId(1), 1)
         birth = WriteBatch()
         birth_batch(
@@ -246,8 +246,16 @@ class Node:
                     continue
                 response = decode_join_response(payload)
                 store_id = self._random_bytes(16)
-                bounds = (response.error_bound_us, response.latest_bound_us, response.off_host)
-                identity = Identity(store_id, response.cluster_id, response.node, 0, *bounds)
+                identity = Identity(
+                    store_id,
+                    response.cluster_id,
+                    response.node,
+                    0,
+                    response.error_bound_us,
+                    response.latest_bound_us,
+                    response.off_host,
+                    response.settled_us,
+                )
                 await self._take_identity(identity, fresh=True)
                 for member in response.members:
                     self.membership.members[member.node] = member
@@ -307,6 +315,7 @@ class Node:
                         self.body.event(f"announce: {refusal}")
                     continue
                 response = decode_join_response(payload)
+                await self.clock_bound.learn(response)
                 self.membership.merge(response.members)
                 for descriptor in response.descriptors:
                     self.cache.insert(descriptor)
@@ -445,31 +454,15 @@ class Node:
     # -- what the clock bound needs (`BoundHost`) ----------------------------------------------------------
 
     @property
-    def bounds_us(self) -> tuple[int, int]:
-        return self.clock.error_bound_us, self.clock.latest_bound_us
-
-    async def set_bounds(self, earliest_us: int, latest_us: int, *, off_host: bool) -> None:
-        identity = self._identity
-        if identity is None:
+    def identity(self) -> Identity:
+        if self._identity is None:
             raise UnavailableError("the node has not started yet")
-        self._identity = msgspec.structs.replace(
-            identity,
-            error_bound_us=earliest_us,
-            latest_bound_us=latest_us,
-            off_host=identity.left_host or off_host,
-        )
-        save_identity(self.engine, self._identity)
-        self.clock.error_bound_us = (
-            earliest_us  # waiting longer is safe at once, using more only when it is durable
-        )
-        await self.body.engine_io.run(self.engine.sync)
-        self.clock.latest_bound_us = latest_us
-        if off_host:
-            self.body.time.leave_host()
+        return self._identity
 
-    @property
-    def left_host(self) -> bool:
-        return self._identity is not None and self._identity.left_host
+    async def remember(self, identity: Identity) -> None:
+        self._identity = identity
+        save_identity(self.engine, identity)
+        await self.body.engine_io.run(self.engine.sync)
 
     def all_members(self) -> list[Member]:
         return self.membership.snapshot()
