@@ -80,7 +80,7 @@ def test_t1_a_newcomer_on_another_host_is_held_to_its_kernels_error() -> None:
     assert clock.error_us() == 40_000
 
 
-def _join_request(world: LeaseWorld, admitting: int, error_us: int, host_id: str = "elsewhere") -> bytes:
+def join_request(world: LeaseWorld, admitting: int, error_us: int, host_id: str = "elsewhere") -> bytes:
     cluster_id = world.node(admitting).cluster_id
     return encode_join(
         JoinRequest(
@@ -91,7 +91,7 @@ def _join_request(world: LeaseWorld, admitting: int, error_us: int, host_id: str
 
 def _admit(world: LeaseWorld, admitting: int, error_us: int) -> asyncio.Task[bytes]:
     """Ask a member to admit a node of another host, which never starts."""
-    return world.start(world.node(admitting).on_call("join", _join_request(world, admitting, error_us)))
+    return world.start(world.node(admitting).on_call("join", join_request(world, admitting, error_us)))
 
 
 def _before_step(world: LeaseWorld, number: int, step: int, do: Callable[[], Awaitable[None]]) -> None:
@@ -141,7 +141,7 @@ def test_t1_a_raise_does_not_pass_by_a_member_that_another_one_admits_meanwhile(
     admitted: list[bytes] = []
 
     async def admit_another() -> None:
-        admitted.append(await world.node(1).on_call("join", _join_request(world, 1, 5_000)))
+        admitted.append(await world.node(1).on_call("join", join_request(world, 1, 5_000)))
 
     _before_step(world, 3, WIDEN_EARLIEST, admit_another)
     raising = _admit(world, 2, 20_000)
@@ -159,7 +159,7 @@ def test_t1_who_is_admitted_after_a_step_is_told_of_it() -> None:
     admitted: list[bytes] = []
 
     async def admit_another() -> None:
-        admitted.append(await world.node(1).on_call("join", _join_request(world, 1, 5_000)))
+        admitted.append(await world.node(1).on_call("join", join_request(world, 1, 5_000)))
 
     _before_step(world, 3, WIDEN_LATEST, admit_another)
     with pytest.raises(UnavailableError):

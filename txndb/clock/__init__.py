@@ -50,6 +50,8 @@ class Clock:
         self.latest_bound_us = error_bound_us
         self.outvoted = False
         """Most members' clocks contradict this one (`txndb.cluster.clockwatch`)."""
+        self.placed = True
+        """False until a node that starts knows whether this is the clock of before (`txndb.cluster.whereabouts`)."""
         self._last = Timestamp(0)
 
     def now(self) -> Timestamp:
@@ -83,7 +85,7 @@ class Clock:
     def within_bound(self) -> bool:
         """Whether the node's own error is within E, as far as its source and the other members can tell; a node that is
         not must stop serving (rule T1). While E is raised, within the smaller one: beyond it `latest()` may be past."""
-        return not self.outvoted and self.source.error_us() <= self.latest_bound_us
+        return self.placed and not self.outvoted and self.source.error_us() <= self.latest_bound_us
 
     def wait_us_until_past(self, timestamp: Timestamp) -> int:
         """Commit wait: microseconds until `earliest()` is past `timestamp`, 0 if it is already (rule T3)."""

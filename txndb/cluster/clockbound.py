@@ -92,27 +92,41 @@ class ClockBound:
         """Make E wide enough for a newcomer. Raises `StoreError` when some clock cannot be bounded, `UnavailableError`
         when a member cannot be reached (all must hold the new E before it is used)."""
         known = self._host.identity
+        if not self._host.clock.placed:
+            raise UnavailableError(f"node {self._host.node} does not know yet whose clock it reads")
         off_host = known.left_host or newcomer.host_id != self._host.options.host_id
         error_us = max(newcomer.error_us, newcomer.off_host_error_us if off_host else 0)
         if off_host and 0 < known.settled_bound_us >= error_us:
             return
         if not off_host and error_us <= known.latest_bound_us:
             return  # it reads this member's clock
+        await self._make_room(error_us, off_host, self._reached(newcomer))
+
+    async def spread(self, settled_us: int) -> None:
+        """Make E what it must be where members are on several hosts, as `admit` does; `settled_us` is a settled one
+        that another member knows of."""
+        error_us = self._host.body.time.error_us(off_host=True)
+        if 0 < settled_us >= error_us:
+            await self._widen(settled_us, settled_us, off_host=True, settled_us=settled_us)
+            return
+        await self._make_room(error_us, True, self._reached(None))
+
+    async def _make_room(self, error_us: int, off_host: bool, members: list[Member]) -> None:
+        """Raise E over the errors of all these members, and this one."""
         _must_be_bounded(error_us)
-        members = self._reached(newcomer)
         for member in members:
             error_us = max(error_us, await self._step(member, BoundCall(ASK, 0, off_host)))
         _must_be_bounded(error_us)
-        bound_us = known.error_bound_us
+        bound_us = self._host.identity.error_bound_us
         if not 0 < bound_us >= error_us:
             bound_us = max(MARGIN * error_us, BOUND_MIN_US) if off_host else error_us
         await self._raise(bound_us, off_host, members)
 
-    def _reached(self, newcomer: JoinRequest) -> list[Member]:
+    def _reached(self, newcomer: JoinRequest | None) -> list[Member]:
         """Every member, this one last, so that it has widened nothing that another one refused; one that asks to be
         known again where it is now."""
         members = {member.node: member for member in self._host.all_members()}
-        if newcomer.node:
+        if newcomer is not None and newcomer.node:
             members[newcomer.node] = Member(newcomer.node, newcomer.incarnation, newcomer.address)
         return sorted(members.values(), key=lambda member: (member.node == self._host.node, member.node))
 

@@ -27,6 +27,8 @@ class Identity(msgspec.Struct, frozen=True, array_like=True):
     """Whether members do without a shared clock (`left_host`); None where it was written before this was kept."""
     settled_us: int | None = None
     """`settled_bound_us`; None where it was written before this was kept."""
+    host_id: str | None = None
+    """The host whose clock it last read as a trusted one (`txndb.cluster.whereabouts`); None: not known."""
 
     @property
     def left_host(self) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from txndb.clock import Clock
-from txndb.cluster import claim, clockwatch
+from txndb.cluster import claim, clockwatch, whereabouts
 from txndb.cluster.body import Body
 from txndb.cluster.calls import Calls
 from txndb.cluster.claim import must_be_alone
@@ -129,8 +129,9 @@ class Node:
         node = cls(body, options or NodeOptions())
         identity = load_identity(node.engine)
         if identity is not None:
-            await must_be_alone(body, identity, load_members(node.engine))
-            await node._take_identity(identity, fresh=False)
+            members = load_members(node.engine)
+            await must_be_alone(body, identity, members)
+            await node._take_identity(whereabouts.with_host(identity, members), fresh=False)
             node.store.load()
         return node
 
@@ -157,6 +158,7 @@ class Node:
         self._identity = identity
         self.clock.error_bound_us = identity.error_bound_us
         self.clock.latest_bound_us = identity.latest_bound_us
+        self.clock.placed = fresh
         if identity.left_host:
             body.time.leave_host()  # a source begins each process sharing the host's clock
         self._store = Store(
@@ -203,6 +205,9 @@ class Node:
         self.upkeep.start()
         if not newborn and join:
             await self._check_cluster(join)
+        if not newborn:
+            await whereabouts.find_out(self, join)
+        if not newborn and join:
             self.spawn(self._announce(join), "announce")
         await self._until_serving()
         await self.sql.start()
@@ -219,7 +224,7 @@ class Node:
         if bound_us > BOUND_MAX_US:
             raise StoreError("the node's clock cannot be bounded", hint="See --clock.")
         ids = (self._random_bytes(16), self._random_bytes(16), NodeId(1))
-        identity = Identity(*ids, 0, bound_us, bound_us, off_host=False, settled_us=0)
+        identity = Identity(*ids, 0, bound_us, bound_us, False, 0, self.options.host_id)
         replica = make_replica_id(NodeId(1), 1)
         birth = WriteBatch()
         birth_batch(
@@ -255,6 +260,7 @@ class Node:
                     response.latest_bound_us,
                     response.off_host,
                     response.settled_us,
+                    self.options.host_id,
                 )
                 await self._take_identity(identity, fresh=True)
                 for member in response.members:
@@ -561,6 +567,8 @@ class Node:
             return await self.clock_bound.on_call(payload)
         if method == clockwatch.METHOD:
             return clockwatch.answer_time(self.body)
+        if method == whereabouts.METHOD:
+            return whereabouts.answer(self, payload)
         if method == claim.METHOD:
             return claim.answer_claim(self.cluster_id, self.node, self.membership.members, payload)
         if method == "cluster-id":
