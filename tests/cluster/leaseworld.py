@@ -18,6 +18,7 @@ from txndb.sim.trace import Trace
 
 T = TypeVar("T")
 LEASE_US = 4_000_000
+OUTCOME_TTL_US = 10_000_000
 NODES = 3
 
 
@@ -47,6 +48,7 @@ class LeaseWorld:
             engine_flush_bytes=1_000_000,
             canaries=canaries,
             catalog_lease_us=LEASE_US,
+            outcome_ttl_us=OUTCOME_TTL_US,
         ).hosts()
         for host in self.hosts:
             host.start()

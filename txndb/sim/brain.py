@@ -136,7 +136,7 @@ async def open_node(body: SimBody) -> Node:
         error_bound_us=shared.clock.error_bound_us,
         gc_every_us=1_000_000,  # often, so that collection races with everything
         gc_ttl_us=3_000_000,
-        outcome_ttl_us=60_000_000,
+        outcome_ttl_us=shared.outcome_ttl_us,
         catalog_lease_us=shared.catalog_lease_us,
         raft=shared.raft,
         canaries=frozenset(shared.canaries),

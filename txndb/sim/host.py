@@ -25,7 +25,7 @@ from txndb.clock import TimeSource
 from txndb.cluster.body import IoExecutor, Rand, Transport
 from txndb.cluster.options import RaftOptions
 from txndb.errors import TxndbError
-from txndb.limits import CATALOG_LEASE_US
+from txndb.limits import CATALOG_LEASE_US, OUTCOME_TTL_US
 from txndb.sim.clocks import ClockOptions, SimClock
 from txndb.sim.disk import PowerLostError, SimDisk
 from txndb.sim.engine import EngineStore
@@ -131,6 +131,7 @@ class Machinery(msgspec.Struct, frozen=True):
     engine_flush_bytes: int = 4_000_000
     canaries: tuple[str, ...] = ()
     catalog_lease_us: int = CATALOG_LEASE_US
+    outcome_ttl_us: int = OUTCOME_TTL_US
     raft: RaftOptions = RaftOptions()
     promises: Promises | None = None
     """Who is told what leaseholders promise."""

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from txndb.cluster.options import RaftOptions
-from txndb.limits import CATALOG_LEASE_US
+from txndb.limits import CATALOG_LEASE_US, OUTCOME_TTL_US
 from txndb.sim.clients import ClientOptions
 from txndb.sim.clocks import ClockOptions
 from txndb.sim.iosim import IoOptions
@@ -64,6 +64,9 @@ SCHEMA_RACE: Final = "schema_race"
 SQL_DATABASE_KINDS: Final = ("schema", "old_read", "split_prepared", "split_writing", SCHEMA_RACE)
 """Acts that only a whole SQL database understands: DDL on the workload's tables, reads of the past, splits where a
 transaction is at work, DDL that races DDL."""
+OUTCOME_TTLS_US: Final = (4_000_000, 60_000_000, 60_000_000)
+"""With the short one a transaction that dawdles is older than outcomes are kept (rule M6). Shorter still, DDL that has
+to wait for leases would never be young enough to commit."""
 RACE_LEASE_US: Final = 2_000_000
 """A race lasts as long as a catalogue lease: with longer ones there would be one a run."""
 LATER_FAULTS: Final[dict[str, tuple[str, ...]]] = {
@@ -123,6 +126,7 @@ class WorldOptions(msgspec.Struct, frozen=True):
     database_kinds: tuple[str, ...] = ()
     database_every_us: int = 1_000_000
     catalog_lease_us: int = CATALOG_LEASE_US
+    outcome_ttl_us: int = OUTCOME_TTL_US
     raft: RaftOptions = RaftOptions()
     client: ClientOptions = ClientOptions()
     validate_every_event: bool = False
@@ -190,6 +194,7 @@ def draw_options(
         database_kinds=database_kinds,
         database_every_us=database_every_us,
         catalog_lease_us=catalog_lease_us,
+        outcome_ttl_us=derive(seed, "options/outcomes").choice(OUTCOME_TTLS_US),
         raft=_draw_raft(derive(seed, "options/log")),
         client=_draw_client(derive(seed, "options/client"), faulty=CLIENT in allowed),
         validate_every_event=small and derive(seed, "options/validate").random() < 0.3,

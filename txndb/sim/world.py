@@ -140,6 +140,7 @@ class World:
             engine_flush_bytes=options.engine_flush_bytes,
             canaries=options.canaries,
             catalog_lease_us=options.catalog_lease_us,
+            outcome_ttl_us=options.outcome_ttl_us,
             raft=options.raft,
             promises=Promises(self.loop.problems.append, clocks_hold=options.real_time_holds),
         )
