@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
@@ -83,6 +83,83 @@ def test_commit_of_a_lost_transaction_is_an_error(servers: tuple[Serving, Servin
     with pytest.raises(driver.OperationalError):
         connection.commit()
     assert connection.execute("SELECT 3").fetchone() == (3,)
+    connection.close()
+
+
+def copy_in_cut_short(connection: driver.Connection, server: Serving) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b"21\n"
+        kill(server)
+
+    connection.copy_in("COPY t FROM STDIN", chunks())
+
+
+def copy_in_to_the_dead(connection: driver.Connection, server: Serving) -> None:
+    kill(server)
+    connection.copy_in("COPY t FROM STDIN", [b"21\n"])
+
+
+def copy_out_of_the_dead(connection: driver.Connection, server: Serving) -> None:
+    kill(server)
+    for _ in connection.copy_out("COPY t TO STDOUT"):
+        pass
+
+
+def copy_out_given_up(connection: driver.Connection, server: Serving) -> None:
+    pieces = connection.copy_out("COPY t TO STDOUT")
+    next(pieces)
+    kill(server)
+    assert isinstance(pieces, Generator)
+    pieces.close()
+    connection.execute("SELECT 1")
+
+
+COPIES = (copy_in_cut_short, copy_in_to_the_dead, copy_out_of_the_dead, copy_out_given_up)
+
+
+@pytest.mark.parametrize("autocommit", [False, True])
+@pytest.mark.parametrize("copy", COPIES)
+def test_a_transaction_that_lost_its_server_in_a_copy_stays_lost(
+    servers: tuple[Serving, Serving], copy: Callable[[driver.Connection, Serving], None], autocommit: bool
+) -> None:
+    connection = driver.connect(url_of(servers[0].port, servers[1].port), autocommit=True)
+    connection.execute("CREATE TABLE t (a)")
+    connection.autocommit = autocommit
+    if autocommit:
+        connection.execute("BEGIN")
+    connection.execute("INSERT INTO t VALUES (20)")
+    with pytest.raises(driver.OperationalError):
+        copy(connection, servers[0])
+    assert connection.lost
+    with pytest.raises(driver.OperationalError):
+        connection.execute("INSERT INTO t VALUES (22)")
+    assert not servers[1].sessions, "no second half of a transaction on another server"
+    with pytest.raises(driver.OperationalError):
+        connection.commit()
+    assert connection.execute("SELECT 3").fetchone() == (3,)
+    connection.close()
+
+
+def test_a_copy_that_loses_its_server_outside_a_transaction_loses_nothing_else(
+    servers: tuple[Serving, Serving],
+) -> None:
+    connection = driver.connect(url_of(servers[0].port, servers[1].port), autocommit=True)
+    connection.execute("CREATE TABLE t (a)")
+    with pytest.raises(driver.OperationalError):
+        copy_in_cut_short(connection, servers[0])
+    assert not connection.in_transaction
+    assert connection.execute("SELECT 3").fetchone() == (3,)
+    connection.close()
+
+
+def test_a_copy_that_begins_the_transaction_loses_it(servers: tuple[Serving, Serving]) -> None:
+    connection = driver.connect(url_of(servers[0].port, servers[1].port), autocommit=True)
+    connection.execute("CREATE TABLE t (a)")
+    connection.autocommit = False
+    with pytest.raises(driver.OperationalError):
+        copy_in_cut_short(connection, servers[0])
+    with pytest.raises(driver.OperationalError):
+        connection.commit()
     connection.close()
 
 

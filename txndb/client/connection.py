@@ -15,6 +15,7 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import OrderedDict
@@ -270,7 +271,7 @@ class Connection:
                     raise
                 # invariant 4: the server forgot or outgrew the prepared form, and nothing ran
                 if wire.status != "I":
-                    wire.roundtrip(_ROLLBACK)
+                    self._talk(wire, _ROLLBACK, 0)
                 name, prefix = self._prepared(key)
                 return self._talk(wire, begin + prefix + _bind(name, adapted) + _RUN, extra)
 
@@ -340,23 +341,36 @@ class Connection:
 
     # COPY
 
+    @contextlib.contextmanager
+    def _noting_loss(self, wire: Wire) -> Iterator[None]:
+        """A COPY during which the connection is lost loses the transaction that it is part of, or begins."""
+        inside = not self._autocommit or wire.status != "I"
+        try:
+            yield
+        finally:
+            # an abandoned copy_out ends when it is collected: after `close`, or when another conversation is in use
+            if wire.closed and wire is self._wire and not self._closed:
+                self._lost = inside
+
     def copy_in(self, sql: str, chunks: Iterable[bytes]) -> str:
         """COPY … FROM STDIN with the chunks as its data; the command tag."""
         text_bytes(sql)
         with self._lock:
             wire = self._ready_wire()
-            if not self._autocommit and wire.status == "I":
-                wire.roundtrip(_BEGIN)
-            return wire.copy_in(frontend.query(sql), chunks).tag
+            with self._noting_loss(wire):
+                if not self._autocommit and wire.status == "I":
+                    wire.roundtrip(_BEGIN)
+                return wire.copy_in(frontend.query(sql), chunks).tag
 
     def copy_out(self, sql: str) -> Iterator[bytes]:
         """COPY … TO STDOUT: its data piece by piece."""
         text_bytes(sql)
         with self._lock:
             wire = self._ready_wire()
-            if not self._autocommit and wire.status == "I":
-                wire.roundtrip(_BEGIN)
-            yield from wire.copy_out(frontend.query(sql))
+            with self._noting_loss(wire):
+                if not self._autocommit and wire.status == "I":
+                    wire.roundtrip(_BEGIN)
+                yield from wire.copy_out(frontend.query(sql))
 
 
 _BEGIN: Final = frontend.query("BEGIN")
