@@ -89,6 +89,50 @@ async def _compare_paths(session: Session, draw: random.Random) -> None:
             assert await rows(session, query.format(fast)) == await rows(session, query.format(slow))
 
 
+EQUAL_BUT_DIFFERENT = (
+    "UPDATE e SET x = 1.000, f = '-0', c = 2.00 WHERE id = 1",
+    "UPDATE e SET x = v.x, f = v.f FROM (VALUES (1, 1.0000, '-0'::float8)) v (id, x, f) WHERE v.id = e.id",
+    "UPDATE e SET id = 1.00 WHERE id = 1",
+    "UPDATE e SET id = 1.00, x = NULL, u = NULL WHERE id = 1",
+    "UPDATE e SET u = 5.0 WHERE id = 1",
+    "INSERT INTO e VALUES (1.00, 0, 0) ON CONFLICT (id) DO UPDATE SET x = 1.00, f = '-0', id = excluded.id",
+    "INSERT INTO e VALUES (2.0, 0, 0, 5.00) ON CONFLICT (u) DO UPDATE SET u = excluded.u",
+)
+
+
+@pytest.mark.parametrize("change", EQUAL_BUT_DIFFERENT)
+def test_an_equal_value_of_another_form_is_an_index_change(change: str) -> None:
+    """1.0 = 1.000 and 0 = -0, and both are shown as they were written, by every index that holds them."""
+
+    async def run() -> None:
+        db = Database()
+        session = await db.session()
+        await session.execute(
+            "CREATE TABLE e (id numeric PRIMARY KEY, x numeric, f float8, u numeric UNIQUE, c numeric, y int)",
+        )
+        for column in "xfcy":
+            await session.execute(f"CREATE INDEX e_{column} ON e ({column})")
+        await session.execute("INSERT INTO e VALUES (1, 1.0, 0, 5, 2.0, 7), (3, 1.0, 0, 6, 2, 7)")
+        assert (await session.execute(change)).tag in ("UPDATE 1", "INSERT 0 1")
+        assert await _check_indexes(db) == 2
+
+    run_async(run())
+
+
+def test_an_equal_value_of_another_form_is_no_other_key() -> None:
+    async def run() -> None:
+        db = Database()
+        session = await db.session()
+        await session.execute("CREATE TABLE k (id numeric PRIMARY KEY, u float8 UNIQUE)")
+        await session.execute("INSERT INTO k VALUES (1, 0), (2, 5)")
+        assert (await session.execute("UPDATE k SET id = id * 1.00, u = -u WHERE id = 1")).tag == "UPDATE 1"
+        for taken in ("u = '-0'", "id = 1.000"):
+            assert (await outcome(session, f"UPDATE k SET {taken} WHERE id = 2")).error == "23505"
+        assert await _check_indexes(db) == 2
+
+    run_async(run())
+
+
 def test_index_made_later_equals_index_made_first() -> None:
     async def run() -> int:
         db = Database()
