@@ -237,7 +237,6 @@ class SessionCore(Planning):
             node = self._node(source)
             if not isinstance(node, QUERIES):
                 return await self.utilities.run(self, node, source, params, block)
-        block.started = True
         return await self._query(block, source, params)
 
     async def _alone(self, source: Source, params: Sequence[object]) -> Result:
@@ -462,7 +461,7 @@ class SessionCore(Planning):
                     position=found.plan.as_of.pos,
                 )
             return await self._as_of(found.plan.as_of, source, params, self._values(found, source, params))
-        if not found.read_only and block.txn is None:
+        if not found.read_only and block.read_only:
             if not block.explicit and found.kind == "SELECT":
                 # FOR UPDATE was not visible in the text's cached kind
                 return await self.autocommit(lambda b: self._query(b, source, params))

@@ -18,15 +18,14 @@ from txndb.txn.api import ReadView, Snapshot, Txn
 class SavepointMark:
     """One SAVEPOINT: the write buffer's mark and what else it takes back."""
 
-    __slots__ = ("catalog", "garbage", "mark", "name", "settings")
+    __slots__ = ("catalog", "garbage", "mark", "name", "settings", "writes_refused")
 
-    def __init__(
-        self, name: str, mark: int, catalog: Catalog | None, garbage: int, settings: dict[str, str]
-    ) -> None:
+    def __init__(self, name: str, mark: int, block: Block, settings: dict[str, str]) -> None:
         self.name = name
         self.mark = mark
-        self.catalog = catalog
-        self.garbage = garbage
+        self.catalog = block.catalog
+        self.garbage = len(block.garbage)
+        self.writes_refused = block.writes_refused
         self.settings = settings
 
 
@@ -53,10 +52,10 @@ class Block:
         "services",
         "snapshot",
         "start_settings",
-        "started",
         "time_us",
         "txn",
         "view",
+        "writes_refused",
     )
 
     def __init__(
@@ -73,8 +72,8 @@ class Block:
         self.explicit = explicit
         self.failed = False
         self.dead = False
-        self.started = False
-        """Whether a statement ran (SET TRANSACTION must come before)."""
+        self.writes_refused = False
+        """It was made read-only when it had a `txn` already: what was written before is committed."""
         self.lease: CatalogLease | None = None
         self.catalog: Catalog | None = None
         self.own_ddl = False
@@ -111,11 +110,31 @@ class Block:
     @property
     def read_only(self) -> bool:
         """Whether it cannot write."""
-        return self.txn is None
+        return self.txn is None or self.writes_refused
+
+    @property
+    def started(self) -> bool:
+        """Whether anything was bound in it. Whatever reads or writes, by whichever way it comes, begins with the
+        catalogue, so that nothing has to remember to say that it ran."""
+        return self.catalog is not None
+
+    def make_read_only(self) -> None:
+        """SET TRANSACTION READ ONLY, which PostgreSQL allows at any time."""
+        self.writes_refused = True
+
+    def make_read_write(self) -> None:
+        """SET TRANSACTION READ WRITE; 25001 where PostgreSQL refuses it."""
+        if not self.read_only:
+            return
+        if self.savepoints and (self.txn is None or self.savepoints[-1].writes_refused):
+            raise sql_error("25001", "cannot set transaction read-write mode inside a read-only transaction")
+        if self.started or self.txn is None:
+            raise sql_error("25001", "transaction read-write mode must be set before any query")
+        self.writes_refused = False
 
     def write_txn(self, what: str) -> Txn:
         """The transaction to write through; 25006 if it is read-only."""
-        if self.txn is None:
+        if self.txn is None or self.writes_refused:
             raise sql_error("25006", f"cannot execute {what} in a read-only transaction")
         return self.txn
 
@@ -209,7 +228,7 @@ class Block:
     def savepoint(self, name: str, settings: dict[str, str]) -> None:
         """SAVEPOINT."""
         mark = self.txn.savepoint() if self.txn is not None else 0
-        self.savepoints.append(SavepointMark(name, mark, self.catalog, len(self.garbage), dict(settings)))
+        self.savepoints.append(SavepointMark(name, mark, self, dict(settings)))
 
     def _find(self, name: str) -> int:
         for i in range(len(self.savepoints) - 1, -1, -1):
@@ -218,8 +237,10 @@ class Block:
         raise sql_error("3B001", f'savepoint "{name}" does not exist')
 
     def release_savepoint(self, name: str) -> None:
-        """RELEASE SAVEPOINT."""
-        del self.savepoints[self._find(name) :]
+        """RELEASE SAVEPOINT. READ ONLY was set for the inner level alone."""
+        at = self._find(name)
+        self.writes_refused = self.savepoints[at].writes_refused
+        del self.savepoints[at:]
 
     def rollback_to(self, name: str) -> dict[str, str]:
         """ROLLBACK TO SAVEPOINT; the settings as they were. Locks are kept (rule K2)."""
@@ -237,6 +258,7 @@ class Block:
         elif self.lease is not None:
             self.catalog = self.lease.catalog
         del self.garbage[found.garbage :]
+        self.writes_refused = found.writes_refused
         self.plans.clear()
         self.failed = False
         return found.settings

@@ -229,14 +229,39 @@ async def _set_transaction(
     if session.block is None:
         session.notice("WARNING", "25P01", "SET TRANSACTION can only be used in transaction blocks")
         return Result("SET")
-    if modes.read_only is not None or modes.as_of is not None:
-        if session.block.started:
-            raise sql_error("25001", "transaction read-write mode must be set before any query")
-        old = session.block
-        session.block = _mode_block(session, modes, params)
-        session.block.start_settings = old.start_settings
-        await old.rollback()
+    _must_keep_isolation(session.block, modes)
+    await _set_access_mode(session, session.block, modes, params)
     return Result("SET")
+
+
+def _must_keep_isolation(block: Block, modes: ast.TransactionModes) -> None:
+    """25001 where PostgreSQL refuses another level; each is served as SERIALIZABLE, as SHOW says."""
+    if modes.isolation is None or modes.isolation == "serializable":
+        return
+    if block.started:
+        raise sql_error("25001", "SET TRANSACTION ISOLATION LEVEL must be called before any query")
+    if block.savepoints:
+        raise sql_error("25001", "SET TRANSACTION ISOLATION LEVEL must not be called in a subtransaction")
+
+
+async def _set_access_mode(
+    session: SessionCore, block: Block, modes: ast.TransactionModes, params: Sequence[object]
+) -> None:
+    """READ ONLY, READ WRITE or AS OF. A transaction in which something ran, or that has savepoints, is never replaced:
+    that would undo what the client was told of."""
+    if modes.as_of is None and modes.read_only in (None, block.read_only):
+        return
+    if not block.started and not block.savepoints:
+        session.block = _mode_block(session, modes, params)
+        session.block.start_settings = block.start_settings
+        session.block.seen_s = block.seen_s
+        await block.rollback()
+    elif modes.as_of is not None:
+        raise sql_error("25001", "AS OF SYSTEM TIME must be set before any query")
+    elif modes.read_only:
+        block.make_read_only()
+    else:
+        block.make_read_write()
 
 
 # --- settings
@@ -311,7 +336,6 @@ async def _ddl(
 
 async def _ddl_in(session: SessionCore, node: ast.Statement, source: Source, block: Block) -> Result:
     txn = block.write_txn(_WORDS.get(type(node), "DDL"))
-    block.started = True
     catalog = await block.current_catalog()
     x = session.context_of(block, catalog, ())
     context = ddl.DdlContext(session.services.kv, txn, x, session.info, session.services.virtual, session.env)
