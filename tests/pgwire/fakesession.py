@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -33,6 +33,7 @@ class Portal(msgspec.Struct):
 
 class CopyIn:
     column_count = 1
+    then: Callable[[], Awaitable[None]] | None = None
 
     def __init__(self, session: FakeSession, table: str) -> None:
         self._session = session
@@ -58,6 +59,7 @@ class CopyIn:
 
 class CopyOut:
     column_count = 1
+    then: Callable[[], Awaitable[None]] | None = None
     tag = ""
 
     def __init__(self, rows: list[tuple[Any, ...]]) -> None:

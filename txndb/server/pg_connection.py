@@ -445,7 +445,8 @@ class PgConnection(PgStream):
         finally:
             close = getattr(results, "aclose", None)
             if close is not None:
-                await close()
+                with contextlib.suppress(TxndbError):  # a rollback nobody heard of: it was answered already
+                    await close()
         self._ready()
 
     def _simple_error(self, error: TxndbError) -> None:
@@ -568,25 +569,28 @@ class PgConnection(PgStream):
     def _on_stray_copy(self, message: object) -> None:
         """What a client still sent of a COPY that had already failed: ignored (55.2.6)."""
 
-    def _on_malformed(self, message: Malformed) -> None:
+    async def _on_malformed(self, message: Malformed) -> None:
         if message.fatal:
             self._end_with(message.error)
         if message.kind == "Q":  # a simple query is not followed by Sync: it is answered on its own
-            self._answer_alone(message.error)
+            await self._answer_alone(message.error)
             return
         raise message.error
 
-    def _answer_alone(self, error: TxndbError) -> None:
+    async def _answer_alone(self, error: TxndbError) -> None:
+        """An error that no Sync follows: it ends what extended messages without one left open."""
         assert self._session is not None
         self._session.fail(error)
+        with contextlib.suppress(TxndbError):
+            await self._session.sync()
         self._out.append(error_response(error))
         self._ready()
 
     def _on_unexpected(self, message: object) -> None:
         raise ProtocolError(f"unexpected message: {type(message).__name__}")
 
-    def _on_function_call(self, message: object) -> None:
-        self._answer_alone(sql_error("0A000", "fast-path function calls are not supported"))
+    async def _on_function_call(self, message: object) -> None:
+        await self._answer_alone(sql_error("0A000", "fast-path function calls are not supported"))
 
 
 Handler = Callable[[PgConnection, Any], Awaitable[None] | None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -35,6 +35,9 @@ class Notice(msgspec.Struct, frozen=True):
 class CopyIn(Protocol):
     """COPY FROM STDIN under way: data in chunks of any size, then `finish` or `abort`."""
 
+    then: Callable[[], Awaitable[None]] | None
+    """What its end does last: commit the transaction that it is the last statement of."""
+
     @property
     def column_count(self) -> int:
         """Number of columns of a line."""
@@ -56,6 +59,8 @@ class CopyOut(Protocol):
     """COPY TO STDOUT under way."""
 
     tag: str
+    then: Callable[[], Awaitable[None]] | None
+    """As that of `CopyIn`."""
 
     @property
     def column_count(self) -> int:

@@ -8,7 +8,7 @@ lost transaction is 40001 to the client.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from txndb.errors import FeatureNotSupportedError, QueryCanceledError, RetryError, TxndbError, sql_error
@@ -89,6 +89,7 @@ class CopyFrom:
         self.since_s = asyncio.get_running_loop().time()
         self.block = block
         self.own = own
+        self.then: Callable[[], Awaitable[None]] | None = None
         self.table = table
         self.names = names
         assert isinstance(found.operator, Insert)
@@ -170,6 +171,8 @@ class CopyFrom:
             raise await self._fail(error) from None
         if self.own:
             await self.session._commit(self.block)
+        elif self.then is not None:
+            await self.then()
 
     async def abort(self, message: str) -> None:
         """The client gave up, or took too long."""
@@ -221,6 +224,7 @@ class CopyTo:
         self.options = options
         self.block = block
         self.own = own
+        self.then: Callable[[], Awaitable[None]] | None = None
         self.found = found
         self.tag = "COPY 0"
 
@@ -255,4 +259,6 @@ class CopyTo:
         finally:
             if self.own:
                 block.release()
+        if self.then is not None:
+            await session.guard(self.then(), self.since_s)
         self.tag = f"COPY {count}"

@@ -34,19 +34,37 @@ class Session(SessionCore):
         return await self.guard(self._statement(make_source(self.services, sql, lift=not params), params))
 
     async def simple(self, sql: str) -> AsyncIterator[Result]:
-        """The simple protocol: one statement, or several in one transaction."""
-        source = make_source(self.services, sql, lift=True)
-        if len(sql) > TURN_CHARS and source.node is None:
-            await self._parse_in_turns(source)
-        if self.services.plans.get(source.text) is not None:
-            yield await self.guard(self._statement(source, ()))
-            return
-        statements = self._parse(source)
-        if len(statements) == 1:
-            yield await self.guard(self._statement(source, ()))
-        elif statements:
-            async for result in self._script(sql):
-                yield result
+        """The simple protocol: one statement, or several in one transaction. A transaction that extended messages
+        without a Sync left open ends with it, as in PostgreSQL: nobody would know of it any more."""
+        try:
+            source = make_source(self.services, sql, lift=True)
+            if len(sql) > TURN_CHARS and source.node is None:
+                await self._parse_in_turns(source)
+            alone = self.services.plans.get(source.text) is not None
+            if alone or len(statements := self._parse(source)) == 1:
+                yield await self.guard(self._last(source))
+            elif statements:
+                async for result in self._script(sql):
+                    yield result
+            else:
+                await self.guard(self._commit_implicit())
+        except BaseException:
+            await self._drop_implicit()
+            raise
+        finally:
+            if self.block is None and self.portals:
+                self.end_portals()
+
+    async def _last(self, source: Source) -> Result:
+        """The last statement of a string: the implicit transaction is committed before its result is given, or as the
+        end of its COPY, so that the client never hears of a success that is not one."""
+        result = await self._statement(source, ())
+        if self.implicit is not None:
+            if result.copy is None:
+                await self._commit_implicit()
+            else:
+                result.copy.then = self._commit_implicit
+        return result
 
     async def _parse_in_turns(self, source: Source) -> None:
         """Find a long text's syntax while others run; what is wrong with it `_parse` says again, in its place."""
@@ -58,23 +76,15 @@ class Session(SessionCore):
                 self.services.syntax.put(source.text, statements)
 
     async def _script(self, sql: str) -> AsyncIterator[Result]:
-        """Several statements: one implicit transaction, unless they open and close one themselves. The result of the
-        last one is given when the transaction has committed."""
-        try:
-            statements = self.services.parsed(sql)
-            for node in statements:
-                source = Source(sql[node.pos - 1 : node.end], node=node, offset=0)
-                control = isinstance(node, ast.Begin | ast.Commit | ast.Rollback)
-                if self.block is None and self.implicit is None and not control:
-                    self.implicit = self._open()
-                result = await self.guard(self._statement(source, ()))
-                if node is statements[-1] and result.copy is None:
-                    await self.guard(self._commit_implicit())
-                yield result
-            await self.guard(self._commit_implicit())
-        except BaseException:
-            await self._drop_implicit()
-            raise
+        """Several statements: one implicit transaction, unless they open and close one themselves."""
+        statements = self.services.parsed(sql)
+        for node in statements:
+            source = Source(sql[node.pos - 1 : node.end], node=node, offset=0)
+            control = isinstance(node, ast.Begin | ast.Commit | ast.Rollback)
+            if self.block is None and self.implicit is None and not control:
+                self.implicit = self._open()
+            last = node is statements[-1]
+            yield await self.guard(self._last(source) if last else self._statement(source, ()))
 
     # --- extended protocol
 
