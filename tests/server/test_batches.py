@@ -85,3 +85,28 @@ def test_a_call_that_no_sync_follows_ends_the_batch_it_fails(clients: tuple[Raw,
     assert said(one.put(batch("INSERT INTO t VALUES (1, 1)"), function_call)) == ["INSERT 0 1", "0A000", "I"]
     assert said(one.put(frontend.query("INSERT INTO t VALUES (2, 2)"))) == ["INSERT 0 1", "I"]
     assert other.query("SELECT a FROM t") == [[b"2"]]
+
+
+def test_ddl_of_a_batch_that_fails_is_undone(clients: tuple[Raw, Raw]) -> None:
+    one, other = clients
+    texts = ("CREATE TABLE u (a int)", "INSERT INTO u VALUES (1)", "SELECT 1 / 0")
+    got = one.put(batch(*texts), frontend.SYNC)
+    assert said(got) == ["CREATE TABLE", "INSERT 0 1", "22012", "I"]
+    assert said(other.put(frontend.query("SELECT * FROM u"))) == ["42P01", "I"]
+    assert said(one.put(batch(*texts[:2]), frontend.SYNC)) == ["CREATE TABLE", "INSERT 0 1", "I"]
+    assert other.query("SELECT * FROM u") == [[b"1"]]
+
+
+def test_no_update_is_lost_between_the_parts_of_a_batch(clients: tuple[Raw, Raw]) -> None:
+    one, other = clients
+    one.query("INSERT INTO t VALUES (1, 0)")
+    one.sock.sendall(batch("SELECT b FROM t WHERE a = 1") + frontend.FLUSH)
+    got: list[Any] = []
+    while not any(isinstance(message, CommandComplete) for message in got):
+        got += one.parser.feed(one.sock.recv(1 << 20))
+    assert values(got) == [[b"0"]]
+    other.query("SET lock_timeout = '100ms'")
+    assert said(other.put(frontend.query("UPDATE t SET b = b + 1"))) == ["55P03", "I"]
+    assert said(one.put(batch("UPDATE t SET b = 1 WHERE a = 1"), frontend.SYNC)) == ["UPDATE 1", "I"]
+    assert said(other.put(frontend.query("UPDATE t SET b = b + 1"))) == ["UPDATE 1", "I"]
+    assert other.query("SELECT b FROM t") == [[b"2"]]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.sql.harness import Database, error_of, rows, run_async
-from txndb.errors import RetryError, SqlError
+from txndb.errors import RetryError, SqlError, TxndbError
 from txndb.sql.session.api import Result
 from txndb.sql.session.session import Session
 
@@ -137,5 +137,139 @@ def test_a_begin_makes_a_block_of_it() -> None:
         assert session.status == "E"
         await _query(session, "ROLLBACK")
         assert await rows(session, "SELECT a FROM t") == []
+
+    run_async(run())
+
+
+async def _failing(session: Session, *texts: str) -> str:
+    """A batch of them up to its Sync; the SQLSTATE of the last, which must fail."""
+    for sql in texts[:-1]:
+        await _put(session, sql)
+    with pytest.raises(TxndbError) as caught:
+        await _put(session, texts[-1])
+    session.fail(caught.value)
+    await session.sync()
+    assert (session.status, session.implicit) == ("I", None)
+    return caught.value.code
+
+
+async def _tables(session: Session) -> list[Any]:
+    return [row[1] for row in await rows(session, "SHOW TABLES")]
+
+
+@pytest.mark.parametrize(
+    ("texts", "code"),
+    [
+        (["CREATE TABLE u (a int)", "INSERT INTO u VALUES (1)", "SELECT 1 / 0"], "22012"),
+        (["DROP TABLE t", "SELECT 1 / 0"], "22012"),
+        (["TRUNCATE t", "SELECT 1 / 0"], "22012"),
+        (["EXECUTE ins(5)", "INSERT INTO t VALUES (1, 1)"], "23505"),
+        (["SELECT 1", "EXECUTE ins(5)", "SELECT nope"], "42703"),
+        (["EXPLAIN ANALYZE INSERT INTO t VALUES (5, 5)", "SELECT 1 / 0"], "22012"),
+        (["INSERT INTO t VALUES (5, 5)", "VACUUM"], "25001"),
+    ],
+)
+def test_nothing_stays_of_a_batch_that_fails(texts: list[str], code: str) -> None:
+    async def run() -> None:
+        db, session = await _with_table()
+        await session.execute("INSERT INTO t VALUES (1, 1)")
+        await session.execute("PREPARE ins AS INSERT INTO t VALUES ($1, 0)")
+        assert await _failing(session, *texts) == code
+        assert await _tables(session) == ["t"]
+        assert await _seen(db) == [(1,)]
+
+    run_async(run())
+
+
+def test_a_copy_in_a_batch_goes_with_it() -> None:
+    async def run() -> None:
+        db, session = await _with_table()
+        copy: Any = (await _put(session, "COPY t FROM STDIN")).copy
+        await copy.write(b"1\t1\n")
+        await copy.finish()
+        assert await _failing(session, "SELECT 1 / 0") == "22012"
+        assert await _seen(db) == []
+
+    run_async(run())
+
+
+def test_a_setting_of_a_batch_that_fails_is_taken_back() -> None:
+    async def run() -> None:
+        _db, session = await _with_table()
+        await _failing(session, "SET application_name = 'x'", "SELECT 1 / 0")
+        assert await rows(session, "SHOW application_name") == [("",)]
+        await _put(session, "SET application_name = 'x'")
+        await session.sync()
+        assert await rows(session, "SHOW application_name") == [("x",)]
+
+    run_async(run())
+
+
+@pytest.mark.parametrize("max_rows", [0, 5])
+def test_what_a_batch_read_first_holds_when_it_writes(max_rows: int) -> None:
+    """Its SELECT may have been answered, at a Flush: a write that came in between must not be lost."""
+
+    async def run() -> None:
+        db, session = await _with_table()
+        await session.execute("INSERT INTO t VALUES (1, 0)")
+        assert (await _put(session, "SELECT b FROM t WHERE a = 1", max_rows=max_rows)).rows == [(0,)]
+        await (await db.session()).execute("UPDATE t SET b = b + 1")
+        with pytest.raises(RetryError):
+            await _put(session, "UPDATE t SET b = 1 WHERE a = 1")
+        await session.sync()
+
+    run_async(run())
+
+
+def test_what_controls_transactions_or_runs_alone_opens_none() -> None:
+    async def run() -> None:
+        _db, session = await _with_table()
+        for sql in ("VACUUM", "SET TRANSACTION READ ONLY", "COMMIT", "DISCARD ALL"):
+            await _put(session, sql)
+            assert session.implicit is None, sql
+        for sql in ("SAVEPOINT s", "DECLARE c CURSOR FOR SELECT 1"):
+            assert await _failing(session, sql) == "25P01"
+        await _put(session, "BEGIN READ ONLY")
+        await session.sync()
+        assert (await rows(session, "SHOW transaction_read_only"), session.status) == ([("on",)], "T")
+
+    run_async(run())
+
+
+def test_a_statement_before_its_sync_runs_alone() -> None:
+    async def run() -> None:
+        db, session = await _with_table()
+        for sql in ("SELECT a FROM t", "CREATE TABLE u (a int)", "INSERT INTO t VALUES (1, 1)"):
+            await _put(session, sql, final=True)
+            assert session.implicit is None
+        await _put(session, "SELECT a FROM t", max_rows=1, final=True)
+        assert session.implicit is None
+        assert await _seen(db) == [(1,)]
+
+    run_async(run())
+
+
+def test_a_read_only_default_holds_for_batches_and_strings_of_statements() -> None:
+    async def run() -> None:
+        db, session = await _with_table()
+        await session.execute("INSERT INTO t VALUES (1, 1)")
+        await session.execute("PREPARE ins AS INSERT INTO t VALUES ($1, 0)")
+        await session.execute("SET default_transaction_read_only = on")
+        for sql in (
+            "INSERT INTO t VALUES (2, 2)",
+            "EXECUTE ins(2)",
+            "TRUNCATE t",
+            "SELECT a FROM t FOR UPDATE",
+        ):
+            assert await _failing(session, "SELECT a FROM t", sql) == "25006", sql
+            assert (await error_of(session, f"SELECT 1; {sql}")).code == "25006", sql
+            assert (await error_of(session, sql)).code == "25006", sql
+        assert (await _put(session, "SELECT a FROM t")).rows == [(1,)]
+        await session.sync()
+        await session.execute("SET default_transaction_read_only = off")
+        await _put(session, "SELECT 1")
+        await _put(session, "INSERT INTO t VALUES (2, 2)")
+        await session.sync()
+        assert await _seen(db) == [(1,), (2,)]
 
     run_async(run())

@@ -250,7 +250,7 @@ class SessionCore(Planning):
                 read_only = isinstance(node, ast.Query) and not node.locking
             else:
                 read_only = known
-            if read_only or self.settings.get("default_transaction_read_only") == "on":
+            if read_only or self._reads_only:
                 return await self._read(source, params)
             return await self.autocommit(lambda block: self._query(block, source, params))
         except TxndbError as error:
@@ -281,7 +281,7 @@ class SessionCore(Planning):
         age: Age | None = None
         patience = Patience(lock_wait_us)
         for attempt in range(ATTEMPTS_MAX):
-            block = self._open(age=age)
+            block = self.new_block(age=age)
             txn = block.txn
             assert txn is not None
             age = txn.age
@@ -322,9 +322,16 @@ class SessionCore(Planning):
             return found
         return error
 
-    def _open(self, *, age: Age | None = None, explicit: bool = False) -> Block:
-        read_only = self.settings.get("default_transaction_read_only") == "on"
-        return self.new_block(explicit=explicit, age=age, read_only=read_only and explicit)
+    @property
+    def _reads_only(self) -> bool:
+        """Whether a transaction that says nothing of it may not write."""
+        return self.settings.get("default_transaction_read_only") == "on"
+
+    def open_implicit(self) -> Block:
+        """The transaction that a batch or a string of statements shares."""
+        block = self.implicit = self.new_block(read_only=self._reads_only)
+        block.start_settings = dict(self.settings.values)
+        return block
 
     def new_block(
         self,
@@ -376,6 +383,9 @@ class SessionCore(Planning):
         block, self.implicit = self.implicit, None
         if block is not None:
             self._end_of_implicit()
+            if self.settings.values != block.start_settings:
+                self.settings.values = block.start_settings
+                self.settings_changed()
             await block.rollback()
 
     def _end_of_implicit(self) -> None:
@@ -462,7 +472,8 @@ class SessionCore(Planning):
                 )
             return await self._as_of(found.plan.as_of, source, params, self._values(found, source, params))
         if not found.read_only and block.read_only:
-            if not block.explicit and found.kind == "SELECT":
+            alone = not block.explicit and block is not self.implicit
+            if alone and found.kind == "SELECT" and not self._reads_only:
                 # FOR UPDATE was not visible in the text's cached kind
                 return await self.autocommit(lambda b: self._query(b, source, params))
             block.write_txn(found.kind if found.kind != "SELECT" else "SELECT FOR UPDATE")
@@ -544,10 +555,10 @@ class SessionCore(Planning):
         if block is not None:
             return await self._query(block, source, params)
         node = self._node(source)
-        if isinstance(node, ast.Query) and not node.locking:
-            return await self._read(source, params)
         if not isinstance(node, QUERIES):
             return await self.utilities.run(self, node, source, params, None)
+        if self._reads_only or (isinstance(node, ast.Query) and not node.locking):
+            return await self._read(source, params)
         return await self.autocommit(lambda own: self._query(own, source, params))
 
     def constants(

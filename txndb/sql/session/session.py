@@ -14,13 +14,13 @@ from txndb.errors import TxndbError, sql_error
 from txndb.sql.catalog.virtual import SessionInfo
 from txndb.sql.parse import ast
 from txndb.sql.session.api import ColumnInfo, Result
-from txndb.sql.session.core import QUERIES, Portal, PreparedStatement, SessionCore
+from txndb.sql.session.core import Portal, PreparedStatement, SessionCore
 from txndb.sql.session.services import SqlServices
 from txndb.sql.session.settings import Settings
 from txndb.sql.session.source import Source, make_source
 from txndb.sql.session.transactions import reading
 from txndb.sql.session.turns import TURN_CHARS, parsed_in_turns
-from txndb.sql.session.utility import UtilityStatements
+from txndb.sql.session.utility import UtilityStatements, stands_apart
 from txndb.sql.types.core import type_by_oid
 
 
@@ -82,7 +82,7 @@ class Session(SessionCore):
             source = Source(sql[node.pos - 1 : node.end], node=node, offset=0)
             control = isinstance(node, ast.Begin | ast.Commit | ast.Rollback)
             if self.block is None and self.implicit is None and not control:
-                self.implicit = self._open()
+                self.open_implicit()
             last = node is statements[-1]
             yield await self.guard(self._last(source) if last else self._statement(source, ()))
 
@@ -139,8 +139,8 @@ class Session(SessionCore):
         return None if cursor is None else cursor.columns
 
     async def run_portal(self, portal: str, max_rows: int = 0, *, final: bool = False) -> Result:
-        """Run or go on with a portal. `final`: a Sync follows at once, so that a data change may commit, and be
-        retried, right here."""
+        """Run or go on with a portal. `final`: a Sync follows at once, so that what nothing came before may commit,
+        and be retried, right here. Anything else is a part of the batch's transaction."""
         found = self.portals.get(portal)
         if found is None:
             raise sql_error("34000", f'portal "{portal}" does not exist')
@@ -157,28 +157,26 @@ class Session(SessionCore):
         if portal.done:
             raise sql_error("55000", f'portal "{portal.name}" cannot be run anymore')
         node = self._node(source)
+        if not final and self.block is None and self.implicit is None and not stands_apart(node):
+            self.open_implicit()
         if max_rows and isinstance(node, ast.Query):
             return await self._start_stream(portal, max_rows)
         portal.done = True
-        data_change = isinstance(node, QUERIES) and not (isinstance(node, ast.Query) and not node.locking)
-        if self.block is None and self.implicit is None and data_change and not final:
-            self.implicit = self._open()
         return await self._statement(source, portal.params)
 
     async def _start_stream(self, portal: Portal, max_rows: int) -> Result:
         block = self.block if self.block is not None else self.implicit
         try:
-            if block is None:
+            if block is None:  # a Sync follows: what locks nothing needs no transaction
                 locking = bool(getattr(self._node(portal.prepared.source), "locking", ()))
-                if locking:
-                    block = self.implicit = self._open()
-                else:
-                    block = self.new_block(read_only=True)
+                block = self.open_implicit() if locking else self.new_block(read_only=True)
             if block.failed:
                 self._refuse_failed(portal.prepared.source)
             portal.block = block
             catalog = await block.current_catalog()
             found = self.executable(catalog, portal.prepared.source, block)
+            if not found.read_only and block in (self.block, self.implicit):
+                block.write_txn("SELECT FOR UPDATE")
             if found.plan.as_of is not None:
                 result = await self._query(block, portal.prepared.source, portal.params)
                 portal.buffer, rest = result.rows, iter(())

@@ -52,8 +52,8 @@ class UtilityStatements:
             raise sql_error("25006", f"cannot execute {what} in a read-only transaction")
         if writing and session.cursors:
             await cursors.settle_all(session.cursors)
-        if block is not None:
-            _refuse_in_block(node)
+        if block is not None and (what := _runs_alone(node)):
+            raise sql_error("25001", f"{what} cannot run inside a transaction block")
         try:
             return await handler(session, node, source, params, block)
         except TxndbError as error:
@@ -576,22 +576,25 @@ async def _copy(
     return await start_copy(session, node, block)
 
 
-def _refuse_in_block(node: ast.Statement) -> None:
-    """25001 for what runs on its own only."""
-    what = ""
+def _runs_alone(node: ast.Statement) -> str:
+    """The words for what runs on its own only, outside a block; "" for all else."""
     match node:
         case ast.Vacuum():
-            what = "VACUUM"
+            return "VACUUM"
         case ast.CreateDatabase():
-            what = "CREATE DATABASE"
+            return "CREATE DATABASE"
         case ast.Drop(kind="DATABASE"):
-            what = "DROP DATABASE"
+            return "DROP DATABASE"
         case ast.CreateIndex(concurrently=True):
-            what = "CREATE INDEX CONCURRENTLY"
+            return "CREATE INDEX CONCURRENTLY"
         case ast.Discard(target="ALL"):
-            what = "DISCARD ALL"
-    if what:
-        raise sql_error("25001", f"{what} cannot run inside a transaction block")
+            return "DISCARD ALL"
+    return ""
+
+
+def stands_apart(node: ast.Statement) -> bool:
+    """Whether a batch that begins with it has no transaction yet: it controls them, needs a block, or runs alone."""
+    return isinstance(node, _CONTROL) or bool(_runs_alone(node))
 
 
 _HANDLERS: dict[type, Handler] = {
@@ -625,6 +628,16 @@ _HANDLERS: dict[type, Handler] = {
     ast.FetchCursor: _fetch,
     ast.CloseCursor: _close,
 }
+_CONTROL = (
+    ast.Begin,
+    ast.Commit,
+    ast.Rollback,
+    ast.Savepoint,
+    ast.Release,
+    ast.RollbackTo,
+    ast.SetTransaction,
+    ast.DeclareCursor,
+)
 _WRITING = (ast.CreateTable, ast.CreateIndex, ast.Drop, ast.Truncate, ast.AlterTable, ast.Copy)
 """What may write in the open transaction: its cursors show it as it was."""
 _NAMES = frozenset(("42P01", "42809", "42501", "42703", "42701", "3F000"))
