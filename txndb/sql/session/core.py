@@ -15,7 +15,7 @@ Driven by one caller at a time (the wire server, the embedded driver, the simula
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from txndb.errors import (
@@ -46,6 +46,7 @@ from txndb.sql.session.cursors import Cursor, settle_all
 from txndb.sql.session.guard import Patience
 from txndb.sql.session.parameters import FunctionParameters
 from txndb.sql.session.planning import Planning
+from txndb.sql.session.portals import Portal, PreparedStatement, settle_in
 from txndb.sql.session.services import SqlServices
 from txndb.sql.session.settings import Settings
 from txndb.sql.session.source import Source
@@ -78,48 +79,6 @@ class Utilities(Protocol):
 
     def columns(self, session: SessionCore, node: ast.Statement) -> tuple[ColumnInfo, ...] | None:
         """The result columns of one, for Describe."""
-
-
-class PreparedStatement:
-    """A prepared statement: its text, syntax and what the client was told."""
-
-    __slots__ = ("columns", "name", "param_oids", "param_types", "source")
-
-    def __init__(self, name: str, source: Source) -> None:
-        self.name = name
-        self.source = source
-        self.param_types: tuple[SqlType, ...] = ()
-        self.param_oids: tuple[int, ...] = ()
-        self.columns: tuple[ColumnInfo, ...] | None = None
-
-
-class Portal:
-    """A bound statement, perhaps half read."""
-
-    __slots__ = (
-        "block",
-        "buffer",
-        "columns",
-        "count",
-        "done",
-        "name",
-        "params",
-        "prepared",
-        "result",
-        "stream",
-    )
-
-    def __init__(self, name: str, prepared: PreparedStatement, params: Sequence[Any]) -> None:
-        self.name = name
-        self.prepared = prepared
-        self.params = params
-        self.columns = prepared.columns
-        self.stream: AsyncIterator[list[Any]] | None = None
-        self.buffer: list[Any] = []
-        self.count = 0
-        self.done = False
-        self.block: Block | None = None
-        self.result: Result | None = None
 
 
 class SessionCore(Planning):
@@ -477,12 +436,17 @@ class SessionCore(Planning):
                 # FOR UPDATE was not visible in the text's cached kind
                 return await self.autocommit(lambda b: self._query(b, source, params))
             block.write_txn(found.kind if found.kind != "SELECT" else "SELECT FOR UPDATE")
-        if self.cursors and not found.read_only:
-            await settle_all(self.cursors)
+        if not found.read_only and (self.cursors or self.portals):
+            await self.settle(block)
         x = self.context_of(block, catalog, found.parameters(self._values(found, source, params)))
         count, rows = await found.run(x)
         block.check_lease()
         return Result(_tag(found.kind, count), self.columns_of(found), rows)
+
+    async def settle(self, block: Block) -> None:
+        """Before `block` writes: what is half read in it goes on to show it as it was."""
+        await settle_all(self.cursors)
+        await settle_in(self.portals.values(), block)
 
     async def open_cursor(
         self, node: ast.DeclareCursor, source: Source, params: Sequence[object], block: Block

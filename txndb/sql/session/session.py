@@ -14,7 +14,8 @@ from txndb.errors import TxndbError, sql_error
 from txndb.sql.catalog.virtual import SessionInfo
 from txndb.sql.parse import ast
 from txndb.sql.session.api import ColumnInfo, Result
-from txndb.sql.session.core import Portal, PreparedStatement, SessionCore
+from txndb.sql.session.core import SessionCore
+from txndb.sql.session.portals import Portal, PreparedStatement
 from txndb.sql.session.services import SqlServices
 from txndb.sql.session.settings import Settings
 from txndb.sql.session.source import Source, make_source
@@ -130,7 +131,9 @@ class Session(SessionCore):
             raise sql_error("42P03", f'cursor "{portal}" already exists')
         if isinstance(prepared.source.node, ast.FetchCursor):  # the name may mean another cursor by now
             prepared.columns = self.utilities.columns(self, prepared.source.node)
-        made = self.portals[portal] = Portal(portal, prepared, params)
+        block = self.block if self.block is not None else self.implicit
+        depth = len(block.savepoints) if block is not None else 0
+        made = self.portals[portal] = Portal(portal, prepared, params, depth)
         return made
 
     def cursor_columns(self, name: str) -> tuple[ColumnInfo, ...] | None:

@@ -13,11 +13,12 @@ from txndb.sql.parse import ast
 from txndb.sql.parse.keywords import words
 from txndb.sql.plan.coerce import resolve_type_name
 from txndb.sql.plan.explain import explain
-from txndb.sql.session import cursors
+from txndb.sql.session import cursors, portals
 from txndb.sql.session.api import ColumnInfo, Result
 from txndb.sql.session.asof import as_of_timestamp
 from txndb.sql.session.copy import start_copy
-from txndb.sql.session.core import PreparedStatement, SessionCore
+from txndb.sql.session.core import SessionCore
+from txndb.sql.session.portals import PreparedStatement
 from txndb.sql.session.settings import display_name
 from txndb.sql.session.source import Source
 from txndb.sql.session.transactions import Block, reading
@@ -50,10 +51,10 @@ class UtilityStatements:
         if writing and block is None and session.settings.values.get("default_transaction_read_only") == "on":
             what = _WORDS.get(type(node), "COPY FROM")
             raise sql_error("25006", f"cannot execute {what} in a read-only transaction")
-        if writing and session.cursors:
-            await cursors.settle_all(session.cursors)
         if block is not None and (what := _runs_alone(node)):
             raise sql_error("25001", f"{what} cannot run inside a transaction block")
+        if writing and block is not None:
+            await session.settle(block)
         try:
             return await handler(session, node, source, params, block)
         except TxndbError as error:
@@ -204,6 +205,7 @@ async def _release(
     found = _in_block(block, session, "RELEASE SAVEPOINT")
     found.release_savepoint(node.name)
     cursors.keep_released(session.cursors, len(found.savepoints))
+    portals.keep_released(session.portals.values(), len(found.savepoints))
     return Result("RELEASE")
 
 
@@ -214,6 +216,7 @@ async def _rollback_to(
     session.settings.values = dict(found.rollback_to(node.name))
     session.settings_changed()
     await cursors.drop_after(session.cursors, len(found.savepoints) - 1)
+    await portals.drop_after(session.portals, len(found.savepoints) - 1)
     return Result("ROLLBACK")
 
 
@@ -639,7 +642,7 @@ _CONTROL = (
     ast.DeclareCursor,
 )
 _WRITING = (ast.CreateTable, ast.CreateIndex, ast.Drop, ast.Truncate, ast.AlterTable, ast.Copy)
-"""What may write in the open transaction: its cursors show it as it was."""
+"""What may write in the open transaction: its cursors and portals show it as it was."""
 _NAMES = frozenset(("42P01", "42809", "42501", "42703", "42701", "3F000"))
 _UNLOCATED: dict[type, frozenset[str]] = {
     ast.CreateTable: frozenset(("42501",)),
