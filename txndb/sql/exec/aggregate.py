@@ -159,7 +159,7 @@ class HashAggregate(Operator):
     async def batches(self, x: ExecContext) -> AsyncIterator[Rows]:
         groups: dict[Any, tuple[Any, list[list[Any]]]] = {}
         async for batch in self.input.batches(x):
-            last = self._feed(batch, groups, x)
+            last = await self._feed(batch, groups, x)
             if self.ordered and len(groups) > 1:
                 open_group = groups.pop(last)
                 yield self._rows(groups)
@@ -169,9 +169,8 @@ class HashAggregate(Operator):
         if groups:
             yield self._rows(groups)
 
-    def _feed(self, batch: Rows, groups: dict[Any, Any], x: ExecContext) -> Any:
+    async def _feed(self, batch: Rows, groups: dict[Any, Any], x: ExecContext) -> Any:
         """Distribute a batch; returns the last row's key."""
-        p, env = x.params, x.env
         members: dict[Any, list[int]] | None = None
         last: Any = ()
         if self.key is None:
@@ -179,7 +178,7 @@ class HashAggregate(Operator):
                 groups[()] = ((), [s.start() for s in self.specs])
         else:
             assert self.key_values is not None
-            keys = self.key(batch, p, env)
+            keys = await x.call(self.key, batch)
             members = {}
             for i, key in enumerate(keys):
                 found = members.get(key)
@@ -187,17 +186,17 @@ class HashAggregate(Operator):
                     members[key] = [i]
                 else:
                     found.append(i)
-            values = self.key_values([batch[m[0]] for m in members.values()], p, env)
+            values = await x.call(self.key_values, [batch[m[0]] for m in members.values()])
             for key, value in zip(members, values, strict=True):
                 if key not in groups:
                     groups[key] = (value, [s.start() for s in self.specs])
                     x.hold(1)
             last = keys[-1]
         for at, spec in enumerate(self.specs):
-            self._feed_one(at, spec, batch, groups, members, x)
+            await self._feed_one(at, spec, batch, groups, members, x)
         return last
 
-    def _feed_one(
+    async def _feed_one(
         self,
         at: int,
         spec: _Spec,
@@ -206,8 +205,7 @@ class HashAggregate(Operator):
         members: dict[Any, list[int]] | None,
         x: ExecContext,
     ) -> None:
-        p, env = x.params, x.env
-        keep = spec.keep(batch, p, env) if spec.keep is not None else None
+        keep = await x.call(spec.keep, batch) if spec.keep is not None else None
         if keep is not None:
             # arguments of rows that the filter drops are not evaluated
             chosen = [i for i, k in enumerate(keep) if k]
@@ -215,8 +213,8 @@ class HashAggregate(Operator):
             place = {i: at for at, i in enumerate(chosen)}
         else:
             rows = batch
-        values = spec.args(rows, p, env) if spec.args is not None else rows
-        orders = spec.order(rows, p, env) if spec.order is not None else None
+        values = await x.call(spec.args, rows) if spec.args is not None else rows
+        orders = await x.call(spec.order, rows) if spec.order is not None else None
         if members is None:
             spec.feed(groups[()][1][at], values, orders)
             return

@@ -25,7 +25,7 @@ from txndb.sql.exec.program import make_program
 from txndb.sql.exec.scan import BoundsCode, LookupJoin, PointScan, SpanScan, VirtualScan
 from txndb.sql.exec.table import TableCodec, table_codec
 from txndb.sql.plan import physical as ph
-from txndb.sql.plan.expr import OUTER_PARAM, Bound, Col, Const
+from txndb.sql.plan.expr import OUTER_PARAM, Bound, Col, Const, is_volatile
 from txndb.sql.types import group_key, sort_key
 from txndb.sql.types.core import BOOL
 from txndb.txn.api import Lock
@@ -237,6 +237,7 @@ class Builder:
             left_width=node.left.width,
             right_width=node.right.width,
             condition=self._condition(node, node.conditions),
+            volatile=any(map(is_volatile, node.conditions)),
         )
 
     def _loop_join(self, node: ph.LoopJoin) -> ops.Operator:
@@ -247,6 +248,7 @@ class Builder:
             left_width=node.left.width,
             right_width=node.right.width,
             condition=self._condition(node, node.conditions),
+            volatile=any(map(is_volatile, node.conditions)),
         )
 
     def _lookup_join(self, node: ph.LookupJoin) -> ops.Operator:
@@ -263,6 +265,7 @@ class Builder:
             lookup=not inner.covering,
             inner_width=inner.width,
             condition=self._condition(node, node.conditions),
+            volatile=any(map(is_volatile, node.conditions)),
             lock=Lock(max(Lock.SHARED, inner.lock)),
         )
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from txndb.errors import LimitError
+from txndb.errors import FeatureNotSupportedError, LimitError
 from txndb.sql.catalog.snapshot import Catalog
 from txndb.sql.types import EvalContext
 from txndb.txn.api import ReadView, Txn
@@ -21,15 +21,37 @@ REFILLS_MAX = 1000
 """A batch is evaluated again at most so often; each time one sequence gets the numbers it lacked."""
 
 
-class NeedNumbers(Exception):
-    """A sequence's cached block is used up; the batch that asked is run again once it is refilled."""
+class NeedNumbers(FeatureNotSupportedError):
+    """A sequence's cached block is used up; the batch that asked is run again once it is refilled.
+
+    Where nobody can wait for that it is the statement's error, and no more than the statement's.
+    """
 
     def __init__(self, sequence_id: int) -> None:
-        super().__init__(f"sequence {sequence_id} needs a block")
+        super().__init__("nextval() and setval() cannot be used here")
         self.sequence_id = sequence_id
 
 
 Refill = Callable[[NeedNumbers, int], Awaitable[None]]
+
+
+async def refilled(
+    need: NeedNumbers,
+    evaluate: Callable[[], Any],
+    refill: Refill,
+    drawn: dict[int, int] | None,
+    count: int = 1,
+) -> Any:
+    """The value of what gave up for want of numbers, evaluated again as often as it lacks some."""
+    for _ in range(REFILLS_MAX):
+        await refill(need, count)
+        if drawn:
+            drawn.clear()
+        try:
+            return evaluate()
+        except NeedNumbers as another:
+            need = another
+    raise LimitError(f"a statement asked more than {REFILLS_MAX} times for sequence numbers")
 
 
 async def _no_sequences(need: NeedNumbers, count: int) -> None:
@@ -84,12 +106,16 @@ class ExecContext:
         return ExecContext(self.view, params, self.env, self.catalog, self.txn, self.refill, self.drawn)
 
     async def call(self, fn: Callable[[Any, Sequence[Any], Any], Any], rows: Any) -> Any:
-        """Run a generated function, refilling the sequences it draws from."""
-        for _ in range(REFILLS_MAX):
-            if self.drawn:
-                self.drawn.clear()
-            try:
-                return fn(rows, self.params, self.env)
-            except NeedNumbers as need:
-                await self.refill(need, len(rows) if isinstance(rows, list) else 1)
-        raise LimitError(f"a statement asked more than {REFILLS_MAX} times for sequence numbers")
+        """Run a generated function, refilling the sequences it draws from.
+
+        Whatever may hold a volatile expression runs through here and changes nothing itself: it may run again.
+        """
+        if self.drawn:
+            self.drawn.clear()
+        try:
+            return fn(rows, self.params, self.env)
+        except NeedNumbers as need:
+            count = len(rows) if isinstance(rows, list) else 1
+            return await refilled(
+                need, lambda: fn(rows, self.params, self.env), self.refill, self.drawn, count
+            )

@@ -7,7 +7,8 @@ deleted in the transaction: a garbage row is left under the system prefix, and `
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -326,19 +327,19 @@ async def _collect_chunk(kv: KV, row_key: bytes, start: bytes) -> list[bytes]:
 # --- constants, spans and splits
 
 
-def constant_values(
+def constant_row(
     catalog: Catalog,
     info: SessionInfo,
     virtual: VirtualSchemas,
     env: Any,
     exprs: Sequence[ast.Expr],
     targets: Sequence[SqlType],
-) -> list[Any]:
-    """The values of expressions without columns and parameters."""
+) -> Callable[[], Sequence[Any]]:
+    """Computes the values of expressions without columns and parameters."""
     st = Statement(catalog, info, virtual, [], env)
     binder = ExprBinder(st, Scope(), no_rows, clause="this expression")
     bound = [coerce(st, binder.bind(e), t, "a", position=e.pos) for e, t in zip(exprs, targets, strict=True)]
-    return list(row_tuple(Codegen({}, 0), bound)((), (), env))
+    return partial(row_tuple(Codegen({}, 0), bound), (), (), env)
 
 
 def span_of(catalog: Catalog, info: SessionInfo, name: ast.Name, kind: str) -> tuple[TableDesc, bytes, bytes]:

@@ -288,7 +288,7 @@ async def _add_check(c: DdlContext, table: TableDesc, node: ast.Check) -> TableD
     violating = gen.function("rows, p, ctx", f"[r for r in rows if {gen.falsity(condition)}]")
 
     async def look(rows: list[Row]) -> None:
-        if violating(rows, (), c.env):
+        if await c.x.call(violating, rows):
             raise sql_error(
                 "23514",
                 f'check constraint "{name}" of relation "{table.name}" is violated by some row',

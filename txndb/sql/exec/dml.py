@@ -61,32 +61,32 @@ class Constraints:
             body = f"[r for r in rows if {gen.falsity(expr)}]"
             self.checks.append((name, gen.function("rows, p, ctx", body)))
 
-    def first_violation(self, rows: Rows, x: ExecContext) -> tuple[int, SqlError] | None:
+    async def first_violation(self, rows: Rows, x: ExecContext) -> tuple[int, SqlError] | None:
         """The first row that violates one, by its number, and its error."""
         try:
-            self._test(rows, x)
+            await self._test(rows, x)
         except SqlError as error:
             for i in range(len(rows) - 1):
                 try:
-                    self._test(rows[i : i + 1], x)
+                    await self._test(rows[i : i + 1], x)
                 except SqlError as own:
                     return i, own
             return len(rows) - 1, error
         return None
 
-    def test(self, rows: Rows, x: ExecContext) -> None:
+    async def test(self, rows: Rows, x: ExecContext) -> None:
         """Raise for the first row that violates one."""
-        found = self.first_violation(rows, x)
+        found = await self.first_violation(rows, x)
         if found is not None:
             raise found[1]
 
-    def _test(self, rows: Rows, x: ExecContext) -> None:
+    async def _test(self, rows: Rows, x: ExecContext) -> None:
         for position, name in self.not_null:
             for row in rows:
                 if row[position] is None:
                     raise self._null(row, name)
         for name, violating in self.checks:
-            bad = violating(rows, x.params, x.env)
+            bad = await x.call(violating, rows)
             if bad:
                 table = self.codec.table.name
                 raise sql_error(
@@ -151,9 +151,9 @@ class _Returning:
     def __init__(self, exprs: tuple[Bound, ...] | None, layout: dict[int, int], params: int) -> None:
         self.make = None if exprs is None else batch_project(Codegen(layout, params), exprs)
 
-    def result(self, count: int, rows: Rows, x: ExecContext) -> DmlResult:
+    async def result(self, count: int, rows: Rows, x: ExecContext) -> DmlResult:
         """The statement's result for the rows it wrote."""
-        return DmlResult(count, None if self.make is None else self.make(rows, x.params, x.env))
+        return DmlResult(count, None if self.make is None else await x.call(self.make, rows))
 
 
 class Insert:
@@ -176,7 +176,7 @@ class Insert:
 
     async def insert(self, rows: Rows, x: ExecContext) -> DmlResult:
         """Insert stored rows."""
-        bad = self.constraints.first_violation(rows, x)
+        bad = await self.constraints.first_violation(rows, x)
         if bad is not None:
             rows = rows[: bad[0]]  # these come first, and may fail first
         if self.conflict is not None:
@@ -199,7 +199,7 @@ class Insert:
             for key, value in row_entries:
                 _size_check(key, value)
                 txn.put(key, value)
-        return self.returning.result(len(rows), rows, x)
+        return await self.returning.result(len(rows), rows, x)
 
     async def _check_absent(
         self, txn: Txn, rows: Rows, keys: list[bytes], entries: list[list[Write]]
@@ -288,7 +288,7 @@ class OnConflict:
         except SqlError:
             txn.rollback_to(mark)
             raise
-        return self.insert_of.returning.result(len(written), written, x)
+        return await self.insert_of.returning.result(len(written), written, x)
 
     async def _one(self, row: Row, touched: set[bytes], txn: Txn, x: ExecContext) -> Row | None:
         codec = self.insert_of.codec
@@ -310,10 +310,10 @@ class OnConflict:
                 "constrained values.",
             )
         both = [existing + row]
-        if self.keep is not None and not self.keep(both, x.params, x.env):
+        if self.keep is not None and not await x.call(self.keep, both):
             return None
         (changed,) = await x.call(self.make, both)
-        self.insert_of.constraints.test([changed], x)
+        await self.insert_of.constraints.test([changed], x)
         await replace_rows(codec, txn, [existing], [changed])
         return changed  # type: ignore[no-any-return]
 
@@ -459,10 +459,10 @@ class Update:
         if self.joined:
             old = _first_of_each(codec, old)
         if not old:
-            return self.returning.result(0, [], x)
+            return await self.returning.result(0, [], x)
         new = await x.call(self.make, old)
         width = codec.width
-        bad = self.constraints.first_violation(new, x)
+        bad = await self.constraints.first_violation(new, x)
         if bad is not None:
             count = bad[0]
             if not self.in_place:
@@ -479,7 +479,7 @@ class Update:
             await replace_rows(codec, txn, [r[:width] for r in old] if self.joined else old, new)
         if self.joined and self.returning.make is not None:
             new = [n + o[width:] for n, o in zip(new, old, strict=True)]
-        return self.returning.result(len(new), new, x)
+        return await self.returning.result(len(new), new, x)
 
 
 class Delete:
@@ -499,7 +499,7 @@ class Delete:
             rows = _first_of_each(self.codec, rows)
         for row in rows:
             delete_row(self.codec, txn, row)
-        return self.returning.result(len(rows), rows, x)
+        return await self.returning.result(len(rows), rows, x)
 
 
 def _first_of_each(codec: TableCodec, rows: Rows) -> Rows:

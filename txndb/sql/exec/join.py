@@ -15,7 +15,17 @@ Condition = Callable[[Row, Sequence[Any], Any], bool]
 class HashJoin(Operator):
     """The right side hashed by key, the left probes. Keys are values (one key) or tuples; NULL matches nothing."""
 
-    __slots__ = ("condition", "kind", "left", "left_key", "left_width", "right", "right_key", "right_width")
+    __slots__ = (
+        "condition",
+        "kind",
+        "left",
+        "left_key",
+        "left_width",
+        "right",
+        "right_key",
+        "right_width",
+        "volatile",
+    )
 
     def __init__(
         self,
@@ -28,6 +38,7 @@ class HashJoin(Operator):
         left_width: int,
         right_width: int,
         condition: Condition | None,
+        volatile: bool,
     ) -> None:
         self.left = left
         self.right = right
@@ -37,6 +48,7 @@ class HashJoin(Operator):
         self.left_width = left_width
         self.right_width = right_width
         self.condition = condition
+        self.volatile = volatile
 
     async def batches(self, x: ExecContext) -> AsyncIterator[Rows]:
         right = await self.right.collect(x)
@@ -44,20 +56,22 @@ class HashJoin(Operator):
         if not right and self.kind == "INNER":
             return
         table: dict[Any, list[int]] = {}
-        for i, key in enumerate(self.right_key(right, x.params, x.env)):
+        for i, key in enumerate(await x.call(self.right_key, right)):
             if key is not None:
                 table.setdefault(key, []).append(i)
         matched = bytearray(len(right)) if self.kind == "FULL" else None
         outer = self.kind in ("LEFT", "FULL")
         padding = (None,) * self.right_width
-        condition, p, env = self.condition, x.params, x.env
+        condition, volatile, p, env = self.condition, self.volatile, x.params, x.env
         async for batch in self.left.batches(x):
             out: Rows = []
-            for row, key in zip(batch, self.left_key(batch, p, env), strict=True):
+            for row, key in zip(batch, await x.call(self.left_key, batch), strict=True):
                 before = len(out)
                 for i in table.get(key, ()) if key is not None else ():
                     joined = row + right[i]
-                    if condition is None or condition(joined, p, env):
+                    if condition is None or (
+                        await x.call(condition, joined) if volatile else condition(joined, p, env)
+                    ):
                         out.append(joined)
                         if matched is not None:
                             matched[i] = 1
@@ -79,7 +93,7 @@ class HashJoin(Operator):
 class LoopJoin(Operator):
     """Every left row with every right row."""
 
-    __slots__ = ("condition", "kind", "left", "left_width", "right", "right_width")
+    __slots__ = ("condition", "kind", "left", "left_width", "right", "right_width", "volatile")
 
     def __init__(
         self,
@@ -90,6 +104,7 @@ class LoopJoin(Operator):
         left_width: int,
         right_width: int,
         condition: Condition | None,
+        volatile: bool,
     ) -> None:
         self.left = left
         self.right = right
@@ -97,6 +112,7 @@ class LoopJoin(Operator):
         self.left_width = left_width
         self.right_width = right_width
         self.condition = condition
+        self.volatile = volatile
 
     async def batches(self, x: ExecContext) -> AsyncIterator[Rows]:
         right = await self.right.collect(x)
@@ -104,7 +120,7 @@ class LoopJoin(Operator):
         matched = bytearray(len(right)) if self.kind == "FULL" else None
         outer = self.kind in ("LEFT", "FULL")
         padding = (None,) * self.right_width
-        condition, p, env = self.condition, x.params, x.env
+        condition, volatile, p, env = self.condition, self.volatile, x.params, x.env
         async for batch in self.left.batches(x):
             for row in batch:
                 if condition is None and matched is None:
@@ -113,7 +129,9 @@ class LoopJoin(Operator):
                     out = []
                     for i, other in enumerate(right):
                         joined = row + other
-                        if condition is None or condition(joined, p, env):
+                        if condition is None or (
+                            await x.call(condition, joined) if volatile else condition(joined, p, env)
+                        ):
                             out.append(joined)
                             if matched is not None:
                                 matched[i] = 1

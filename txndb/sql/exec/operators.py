@@ -60,11 +60,12 @@ class Filter(Operator):
         self.keep = keep
 
     async def collect(self, x: ExecContext) -> Rows:
-        return self.keep(await self.input.collect(x), x.params, x.env)
+        rows: Rows = await x.call(self.keep, await self.input.collect(x))
+        return rows
 
     async def batches(self, x: ExecContext) -> AsyncIterator[Rows]:
         async for batch in self.input.batches(x):
-            kept = self.keep(batch, x.params, x.env)
+            kept = await x.call(self.keep, batch)
             if kept:
                 yield kept
 
@@ -97,7 +98,7 @@ class Limit(Operator):
         self.bounds = bounds
 
     async def batches(self, x: ExecContext) -> AsyncIterator[Rows]:
-        limit, skip = self.bounds((), x.params, x.env)
+        limit, skip = await x.call(self.bounds, ())
         skip = check_bound(skip, "OFFSET") or 0
         left = check_bound(limit, "LIMIT")
         if left == 0:
@@ -150,7 +151,7 @@ class Sort(Operator):
             bounds = self.wanted((), x.params, x.env)
             count = None if None in bounds else max(0, sum(bounds))
         if self.single is not None:
-            keys = self.single(rows, x.params, x.env)
+            keys = await x.call(self.single, rows)
             if count is not None and count * 8 < len(rows):
                 order = nsmallest(count, range(len(rows)), key=keys.__getitem__)
             else:
@@ -158,7 +159,7 @@ class Sort(Operator):
             return [rows[i] for i in order]
         order = list(range(len(rows)))
         for make, descending in reversed(self.keys):
-            keys = make(rows, x.params, x.env)
+            keys = await x.call(make, rows)
             order.sort(key=keys.__getitem__, reverse=descending)
         return [rows[i] for i in order]
 
@@ -176,7 +177,7 @@ class Distinct(Operator):
         seen: set[Any] = set()
         async for batch in self.input.batches(x):
             kept: Rows = []
-            for row, key in zip(batch, self.key(batch, x.params, x.env), strict=True):
+            for row, key in zip(batch, await x.call(self.key, batch), strict=True):
                 if key not in seen:
                     seen.add(key)
                     kept.append(row)

@@ -3,6 +3,9 @@
 A NULL among the bounds matches nothing (comparison with NULL is never true). In a read-write transaction the span read
 is locked by the view; with `EXCLUSIVE` the chosen rows are locked exclusively (rule K2): for a secondary index its
 entries shared, the rows themselves exclusive.
+
+Nothing volatile comes down here in bounds, filters and limits (the planner sees to that), so that all of them are
+evaluated on the spot: no sequence runs out of numbers. A lookup join's condition may be volatile.
 """
 
 from __future__ import annotations
@@ -245,6 +248,7 @@ class LookupJoin(Operator):
         "lookup",
         "point",
         "table",
+        "volatile",
     )
 
     def __init__(
@@ -259,6 +263,7 @@ class LookupJoin(Operator):
         lookup: bool,
         inner_width: int,
         condition: Callable[[Row, Sequence[Any], Any], bool] | None,
+        volatile: bool,
         lock: Lock,
     ) -> None:
         self.left = left
@@ -270,6 +275,7 @@ class LookupJoin(Operator):
         self.lookup = lookup
         self.inner_width = inner_width
         self.condition = condition
+        self.volatile = volatile
         self.lock = lock
 
     async def batches(self, x: ExecContext) -> AsyncIterator[Rows]:
@@ -277,12 +283,14 @@ class LookupJoin(Operator):
             found = await self._inner(x, batch)
             out: Rows = []
             padding = (None,) * self.inner_width
-            condition, p, env = self.condition, x.params, x.env
+            condition, volatile, p, env = self.condition, self.volatile, x.params, x.env
             for row, matches in zip(batch, found, strict=True):
                 before = len(out)
                 for inner in matches:
                     joined = row + inner
-                    if condition is None or condition(joined, p, env):
+                    if condition is None or (
+                        await x.call(condition, joined) if volatile else condition(joined, p, env)
+                    ):
                         out.append(joined)
                 if self.kind == "LEFT" and len(out) == before:
                     out.append(row + padding)

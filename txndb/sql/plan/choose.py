@@ -20,7 +20,7 @@ from txndb.sql.plan.access import (
     comparable_as_stored,
     strip_widening,
 )
-from txndb.sql.plan.expr import Bound, Call, Col, Const, columns_of
+from txndb.sql.plan.expr import Bound, Call, Col, Const, columns_of, is_volatile
 from txndb.sql.plan.physical import (
     ApplyRows,
     ConstantRows,
@@ -201,7 +201,7 @@ def _sort(node: lo.Sort, want: Want) -> Physical:
 def _limit(node: lo.Limit, want: Want) -> Physical:
     below = choose(node.input, Want(want.order, limited=node.limit is not None))
     bounds = tuple(b for b in (node.limit, node.offset) if b is not None)
-    if node.limit is not None:
+    if node.limit is not None and not any(map(is_volatile, bounds)):  # each who has them evaluates them
         below = push_limit(below, bounds)
     return LimitRows(
         layout=below.layout,

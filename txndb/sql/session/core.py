@@ -34,8 +34,8 @@ from txndb.sql.catalog.leases import Age
 from txndb.sql.catalog.names import CatalogNames
 from txndb.sql.catalog.snapshot import Catalog
 from txndb.sql.catalog.virtual import CatalogContext, SessionInfo
-from txndb.sql.exec.context import ExecContext, NeedNumbers
-from txndb.sql.exec.ddl import constant_values
+from txndb.sql.exec.context import ExecContext, NeedNumbers, refilled
+from txndb.sql.exec.ddl import constant_row
 from txndb.sql.exec.executable import Executable
 from txndb.sql.exec.sequences import NeedSetval, SequenceState, set_sequence
 from txndb.sql.parse import ast
@@ -525,13 +525,18 @@ class SessionCore(Planning):
             return await self._read(source, params)
         return await self.autocommit(lambda own: self._query(own, source, params))
 
-    def constants(
+    async def constants(
         self, exprs: Sequence[ast.Expr], targets: Sequence[SqlType], params: Sequence[Any]
-    ) -> list[Any]:
+    ) -> Sequence[Any]:
         """The values of expressions without columns, as given types (EXECUTE's arguments)."""
-        return constant_values(
-            self.context.catalog, self.info, self.services.virtual, self.env, exprs, targets
-        )
+        make = constant_row(self.context.catalog, self.info, self.services.virtual, self.env, exprs, targets)
+        self.sequences.written.clear()
+        self.sequences.drawn.clear()
+        try:
+            return make()
+        except NeedNumbers as need:
+            values: Sequence[Any] = await refilled(need, make, self.refill, self.sequences.drawn)
+            return values
 
     # --- prepared statements and portals
 

@@ -516,7 +516,7 @@ async def _execute(
             f'wrong number of parameters for prepared statement "{node.name}"',
             detail=f"Expected {len(found.param_types)} parameters but got {len(node.args)}.",
         )
-    values = session.constants(node.args if found.param_types else (), found.param_types, params)
+    values = await session.constants(node.args if found.param_types else (), found.param_types, params)
     return await session.run_source(found.source, values, block)
 
 
