@@ -213,6 +213,7 @@ class FakeTxn:
         return len(self.undo)
 
     def rollback_to(self, savepoint: int) -> None:
+        self._check_lost()
         while len(self.undo) > savepoint:
             key, had, value = self.undo.pop()
             if had:

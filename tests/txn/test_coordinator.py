@@ -172,6 +172,34 @@ def test_K7_after_a_wound_everything_but_rollback_is_refused() -> None:
     assert run(story).holders.log == ["Get r1 b", "Release r1"]
 
 
+def test_K7_a_rollback_to_a_savepoint_does_not_revive_a_wounded_attempt() -> None:
+    async def story(gateway: FakeGateway) -> None:
+        txn = gateway.begin()
+        await txn.get([b"b"])
+        mark = txn.savepoint()
+        txn.put(b"b", b"1")
+        txn.on_wound("an older transaction needed its locks")
+        with pytest.raises(RetryError) as caught:
+            txn.rollback_to(mark)
+        assert caught.value.code == "40001" and "an older transaction" in caught.value.detail
+        assert txn.writes == {b"b": b"1"}
+        await txn.rollback()
+
+    run(story)
+
+
+def test_K7_switched_off_the_wound_is_forgotten() -> None:
+    async def story(gateway: FakeGateway) -> None:
+        gateway.canaries = frozenset(("K7",))
+        txn = gateway.begin()
+        mark = txn.savepoint()
+        txn.on_wound("an older transaction needed its locks")
+        txn.rollback_to(mark)
+        await txn.get([b"c"])
+
+    run(story)
+
+
 def test_K7_spans_read_before_a_rollback_to_a_savepoint_are_validated() -> None:
     async def story(gateway: FakeGateway) -> None:
         txn = gateway.begin()

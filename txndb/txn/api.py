@@ -94,7 +94,8 @@ class Txn(ReadView, Protocol):
         """A mark in the write buffer."""
 
     def rollback_to(self, savepoint: int) -> None:
-        """Undo buffered writes after the mark; locks are kept (rule K2)."""
+        """Undo buffered writes after the mark; locks are kept (rule K2). `RetryError` if the attempt is known to have
+        lost one (rule K7)."""
 
     def limit_commit(self, not_before: Timestamp, not_after: Timestamp) -> None:
         """Require not_before <= c <= not_after of the commit timestamp (rule D1); the narrowest wins."""

@@ -234,11 +234,12 @@ class Transaction(Reads):
         return len(self._undo)
 
     def rollback_to(self, savepoint: int) -> None:
-        """Undo buffered writes after the mark; locks and read spans are kept (K2, K7)."""
+        """Undo buffered writes after the mark; locks and read spans are kept (K2). A dead attempt stays dead (K7)."""
         if "K7" in self._gateway.canaries:
             self._wound = ""
             self._tokens.clear()
             self.spans.clear()
+        self._must_live()
         undo = self._undo if self._undo is not None else []
         while len(undo) > savepoint:
             key, value, existed = undo.pop()

@@ -103,6 +103,29 @@ def test_k7_dead_transaction_refuses_rollback_to_savepoint() -> None:
     assert run_async(run()) == ["40001", "25P02", "25P02", "I"]
 
 
+@pytest.mark.parametrize("failing", ["SELECT 1 / 0", ""])
+def test_k7_rollback_to_savepoint_is_what_finds_the_lost_lock(failing: str) -> None:
+    """The block says 40001 once, in whichever state it was, and has changed nothing of itself before."""
+
+    async def run() -> list[Any]:
+        db, session = await _with_table()
+        other = await db.session()
+        for sql in ("BEGIN", "SELECT b FROM t WHERE a = 1", "SAVEPOINT s", "SAVEPOINT inner_level"):
+            await session.execute(sql)
+        if failing:
+            await error_of(session, failing)
+        await other.execute("UPDATE t SET b = 99 WHERE a = 1")
+        block = session.block
+        assert block is not None and block.txn is not None
+        codes: list[Any] = [(await error_of(session, "ROLLBACK TO s")).code, session.status]
+        codes += [len(block.savepoints), session.kept_age == block.txn.age]
+        codes += [(await error_of(session, sql)).code for sql in ("ROLLBACK TO s", "SELECT 1")]
+        codes.append((await session.execute("COMMIT")).tag)
+        return codes
+
+    assert run_async(run()) == ["40001", "E", 2, True, "25P02", "25P02", "ROLLBACK"]
+
+
 def test_failed_block_and_status() -> None:
     async def run() -> list[str]:
         _db, session = await _with_table()

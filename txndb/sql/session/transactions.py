@@ -250,9 +250,9 @@ class Block:
                 "25P02", "current transaction is aborted, commands ignored until end of transaction block"
             )
         found = self.savepoints[at]
-        del self.savepoints[at + 1 :]
         if self.txn is not None:
-            self.txn.rollback_to(found.mark)
+            self.txn.rollback_to(found.mark)  # first of all: where a lock was lost the block stays as it is (K7)
+        del self.savepoints[at + 1 :]
         if found.catalog is not None:
             self.catalog = found.catalog
         elif self.lease is not None:
