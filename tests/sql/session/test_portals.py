@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.sql.fakekv import FakeTxn
 from tests.sql.harness import Database, error_of, rows, run_async
 from txndb.errors import SqlError
 from txndb.sql.session.session import Session
@@ -152,3 +153,29 @@ def test_rows_to_keep_for_a_portal_are_bounded(monkeypatch: pytest.MonkeyPatch) 
         return code, await _code(session), await rows(session, "SELECT id, a FROM t WHERE id = 1")
 
     assert run_async(run()) == ("54000", "55000", [(1, 1)])
+
+
+@pytest.mark.parametrize("change", ["INSERT INTO t VALUES (0, 0)", "ALTER TABLE t ADD COLUMN b int"])
+def test_d1_d2_a_block_with_a_suspended_portal_commits_under_its_lease(
+    change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the lease its commit is bound by no catalogue, and DDL asks nobody to give up the old one."""
+
+    async def run() -> tuple[bool, list[bool]]:
+        session = await _session()
+        revoked: list[bool] = []
+
+        async def revoke(txn: Any, held: Any) -> None:
+            revoked.append(held is lease)
+
+        monkeypatch.setattr(session.services.leases, "revoke", revoke)
+        await session.execute("BEGIN")
+        await session.execute(change)
+        await _open(session)
+        assert session.block is not None
+        lease, txn = session.block.lease, session.block.txn
+        assert isinstance(txn, FakeTxn)
+        await session.execute("COMMIT")
+        return txn.not_after is not None, revoked
+
+    assert run_async(run()) == (True, [True] if change.startswith("ALTER") else [])

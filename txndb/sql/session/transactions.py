@@ -251,7 +251,9 @@ class Block:
             )
         found = self.savepoints[at]
         if self.txn is not None:
-            self.txn.rollback_to(found.mark)  # first of all: where a lock was lost the block stays as it is (K7)
+            self.txn.rollback_to(
+                found.mark
+            )  # first of all: where a lock was lost the block stays as it is (K7)
         del self.savepoints[at + 1 :]
         if found.catalog is not None:
             self.catalog = found.catalog

@@ -127,8 +127,8 @@ def _end(session: SessionCore, *, keep_settings: bool) -> Block:
     block = session.block
     if block is None:
         raise InternalError("no transaction block to end")
+    session.end_portals()  # while it is the session's block: a portal gives back the lease of any other, not this one's
     session.block = None
-    session.end_portals()
     if not keep_settings:
         session.settings.values = dict(block.start_settings)
     session.end_local_settings()
