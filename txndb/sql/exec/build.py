@@ -216,7 +216,13 @@ class Builder:
             outer = batch_project(self.gen(node.input), [c for c, _ in node.outer])
         slots = [self.param_count + index - OUTER_PARAM for _, index in node.outer]
         return ops.Apply(
-            self.build(node.input), self.build(node.subplan), node.kind, outer, slots, node.subplan.width
+            self.build(node.input),
+            self.build(node.subplan),
+            node.kind,
+            outer,
+            slots,
+            node.subplan.width,
+            forms=any(c.type.has_forms for c, _ in node.outer),
         )
 
     # --- joins

@@ -7,6 +7,7 @@ and inherits the other. A batch is a list of tuples and is never changed by whoe
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from decimal import Decimal
 from heapq import nsmallest
 from typing import Any
 
@@ -239,9 +240,9 @@ class SetOperation(Operator):
 
 
 class Apply(Operator):
-    """A subplan per row, memoised by the outer values it reads."""
+    """A subplan per row, memoised by the outer values it reads: by their form too where equal ones may have several."""
 
-    __slots__ = ("input", "kind", "outer", "slots", "subplan", "width")
+    __slots__ = ("forms", "input", "kind", "outer", "slots", "subplan", "width")
 
     def __init__(
         self,
@@ -251,7 +252,9 @@ class Apply(Operator):
         outer: Callable[[Sequence[Row], Sequence[Any], Any], list[Row]] | None,
         slots: Sequence[int],
         width: int,
+        forms: bool,
     ) -> None:
+        self.forms = forms
         self.input = input_
         self.subplan = subplan
         self.kind = kind
@@ -267,7 +270,7 @@ class Apply(Operator):
             keys = self.outer(batch, x.params, x.env) if self.outer is not None else [()] * len(batch)
             out: Rows = []
             for row, key in zip(batch, keys, strict=True):
-                token = _memo_key(key)
+                token = _memo_key(key, self.forms)
                 if token in memo:
                     value = memo[token]
                 else:
@@ -304,7 +307,9 @@ class Apply(Operator):
         return MemberSet(values) if self.kind == "set" else values
 
 
-def _memo_key(key: Row) -> Any:
+def _memo_key(key: Row, forms: bool) -> Any:
+    if forms:
+        key = tuple([repr(v) if isinstance(v, float | Decimal) else v for v in key])
     try:
         hash(key)
     except TypeError:

@@ -58,16 +58,18 @@ def make_program(
     shape = _encode([kinds, missing, conditions])
     parameters = row_tuple(gen, values)
     value_kinds = [v.type.kind for v in values]
+    forms = any(v.type.has_forms for v in values)
     cache: dict[Any, bytes] = {}
 
     def program(p: Sequence[Any], ctx: Any) -> bytes:
         given = parameters((), p, ctx)
-        found = cache.get(given)
+        key = repr(given) if forms else given
+        found = cache.get(key)
         if found is None:
             found = _encode([shape, value_kinds, [_plain(v) for v in given]])
             if len(cache) >= PROGRAMS_KEPT:
                 cache.clear()
-            cache[given] = found
+            cache[key] = found
         return found
 
     return program

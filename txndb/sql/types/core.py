@@ -45,6 +45,11 @@ class SqlType(msgspec.Struct, frozen=True, gc=False):
         return self if typmod == self.typmod else msgspec.structs.replace(self, typmod=typmod)
 
     @property
+    def has_forms(self) -> bool:
+        """Equal values of it may differ: 1.0 = 1.000 and 0 = -0. What is remembered by value must tell them apart."""
+        return self.kind in ("decimal", "float")
+
+    @property
     def base(self) -> SqlType:
         """The same type without a modifier."""
         return self if self.typmod < 0 else _BY_OID[self.oid]
