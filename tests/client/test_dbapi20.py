@@ -332,3 +332,15 @@ def test_a_changed_table_outlives_its_prepared_statements(database: Connect) -> 
         assert connection.execute("SELECT * FROM booze WHERE a = %s", (1,)).fetchall() == [(1,)]
     connection.execute("ALTER TABLE booze ADD COLUMN b text DEFAULT 'new'")
     assert connection.execute("SELECT * FROM booze WHERE a = %s", (1,)).fetchall() == [(1, "new")]
+
+
+def test_a_changed_table_is_inserted_into_once(database: Connect) -> None:
+    """The insert was refused before it ran, and the driver prepared it again: nobody saw it fail or run twice."""
+    connection = database(autocommit=True)
+    connection.execute("CREATE TABLE booze (a int)")
+    insert = "INSERT INTO booze VALUES (%s) RETURNING *"
+    for number in range(3):
+        assert connection.execute(insert, (number,)).fetchall() == [(number,)]
+    connection.execute("ALTER TABLE booze ADD COLUMN b text DEFAULT 'new'")
+    assert connection.execute(insert, (3,)).fetchall() == [(3, "new")]
+    assert connection.execute("SELECT count(*) FROM booze").fetchall() == [(4,)]

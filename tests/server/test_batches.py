@@ -110,3 +110,15 @@ def test_no_update_is_lost_between_the_parts_of_a_batch(clients: tuple[Raw, Raw]
     assert said(one.put(batch("UPDATE t SET b = 1 WHERE a = 1"), frontend.SYNC)) == ["UPDATE 1", "I"]
     assert said(other.put(frontend.query("UPDATE t SET b = b + 1"))) == ["UPDATE 1", "I"]
     assert other.query("SELECT b FROM t") == [[b"2"]]
+
+
+def test_rows_are_never_sent_under_an_older_description(clients: tuple[Raw, Raw]) -> None:
+    one, other = clients
+    insert = frontend.parse("i", "INSERT INTO t VALUES (1, 1) RETURNING *")
+    select = frontend.parse("s", "SELECT * FROM t")
+    assert said(one.put(insert, select, frontend.SYNC)) == ["I"]
+    other.query("ALTER TABLE t ADD COLUMN z int DEFAULT 5")
+    for name, rows in (("i", 0), ("s", 0), ("s", 10)):
+        got = one.put(frontend.bind("", name, []), frontend.execute("", rows), frontend.SYNC)
+        assert (said(got), values(got)) == (["0A000", "I"], [])
+    assert other.query("SELECT * FROM t") == []

@@ -356,7 +356,8 @@ class PgConnection(PgStream):
         await self._send(result, shape)
 
     def _must_be_as_described(self, portal: str, result: WireResult) -> None:
-        """Rows of other columns than the client was told cannot be sent: the table changed since Parse."""
+        """Rows of other columns than the client was told cannot be sent. The session looks before it runs a statement;
+        what is left is a cursor that another took the name of."""
         columns = self._portals[portal][0].prepared.columns
         if result.columns is columns or result.columns == columns:
             return

@@ -273,3 +273,82 @@ def test_a_read_only_default_holds_for_batches_and_strings_of_statements() -> No
         assert await _seen(db) == [(1,), (2,)]
 
     run_async(run())
+
+
+_GONE = "cached plan must not change result type"
+
+
+@pytest.mark.parametrize("max_rows", [0, 10])
+@pytest.mark.parametrize("final", [False, True])
+@pytest.mark.parametrize("change", ["ADD COLUMN z int DEFAULT 9", "DROP COLUMN b", "RENAME COLUMN b TO c"])
+@pytest.mark.parametrize(
+    "sql",
+    ["SELECT * FROM t", "INSERT INTO t VALUES (5) RETURNING *", "SELECT * FROM t AS OF SYSTEM TIME '-1us'"],
+)
+def test_what_would_give_other_columns_than_told_does_not_run(
+    sql: str, change: str, final: bool, max_rows: int
+) -> None:
+    async def run() -> None:
+        db, session = await _with_table()
+        await session.execute("INSERT INTO t VALUES (1, 1)")
+        await session.prepare("p", sql)
+        other = await db.session()
+        await other.execute(f"ALTER TABLE t {change}")
+        session.bind("", "p")
+        with pytest.raises(SqlError, match=_GONE) as caught:
+            await session.run_portal("", max_rows, final=final)
+        assert caught.value.code == "0A000"
+        session.fail(caught.value)
+        await session.sync()
+        assert await _seen(db) == [(1,)]
+        session.close_prepared("p")
+        await session.prepare("p", sql)
+        session.bind("", "p")
+        told = (await session.run_portal("", max_rows, final=final)).columns
+        assert told == session.prepared["p"].columns
+        await session.sync()
+
+    run_async(run())
+
+
+def test_what_gives_the_columns_told_of_runs_whatever_else_changed() -> None:
+    async def run() -> None:
+        db, session = await _with_table()
+        await session.prepare("p", "SELECT * FROM t")
+        for sql in (
+            "DROP TABLE t",
+            "CREATE TABLE t (a int PRIMARY KEY, b int)",
+            "INSERT INTO t VALUES (1, 1)",
+        ):
+            await (await db.session()).execute(sql)
+        session.bind("", "p")
+        result = await session.run_portal("", final=True)
+        assert (result.rows, result.columns) == ([(1, 1)], session.prepared["p"].columns)
+
+    run_async(run())
+
+
+def test_execute_of_a_name_that_means_another_statement_does_not_run() -> None:
+    async def run() -> None:
+        db, session = await _with_table()
+        await session.execute("PREPARE ins AS INSERT INTO t VALUES ($1) RETURNING a")
+        await session.prepare("p", "EXECUTE ins(1)")
+        await session.execute("DEALLOCATE ins")
+        await session.execute("PREPARE ins AS INSERT INTO t VALUES ($1) RETURNING a, b")
+        session.bind("", "p")
+        with pytest.raises(SqlError, match=_GONE):
+            await session.run_portal("", final=True)
+        assert await _seen(db) == []
+
+    run_async(run())
+
+
+def test_execute_is_refused_where_its_table_has_changed() -> None:
+    async def run() -> None:
+        db, session = await _with_table()
+        await session.execute("PREPARE ins AS INSERT INTO t VALUES ($1) RETURNING *")
+        await (await db.session()).execute("ALTER TABLE t ADD COLUMN z int")
+        assert (await error_of(session, "EXECUTE ins(1)")).code == "0A000"
+        assert await _seen(db) == []
+
+    run_async(run())

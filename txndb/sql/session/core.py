@@ -39,7 +39,7 @@ from txndb.sql.exec.ddl import constant_row
 from txndb.sql.exec.executable import Executable
 from txndb.sql.exec.sequences import NeedSetval, SequenceState, set_sequence
 from txndb.sql.parse import ast
-from txndb.sql.session.api import ColumnInfo, Notice, Result, column_infos
+from txndb.sql.session.api import ColumnInfo, Notice, Result
 from txndb.sql.session.asof import as_of_timestamp
 from txndb.sql.session.conflicts import describe_conflict
 from txndb.sql.session.cursors import Cursor, settle_all
@@ -436,12 +436,13 @@ class SessionCore(Planning):
                 # FOR UPDATE was not visible in the text's cached kind
                 return await self.autocommit(lambda b: self._query(b, source, params))
             block.write_txn(found.kind if found.kind != "SELECT" else "SELECT FOR UPDATE")
+        columns = self.promised_columns(found, source)
         if not found.read_only and (self.cursors or self.portals):
             await self.settle(block)
         x = self.context_of(block, catalog, found.parameters(self._values(found, source, params)))
         count, rows = await found.run(x)
         block.check_lease()
-        return Result(_tag(found.kind, count), self.columns_of(found), rows)
+        return Result(_tag(found.kind, count), columns, rows)
 
     async def settle(self, block: Block) -> None:
         """Before `block` writes: what is half read in it goes on to show it as it was."""
@@ -464,13 +465,6 @@ class SessionCore(Planning):
         x = self.context_of(block, catalog, found.parameters(self._values(found, inner, params)))
         columns = self.columns_of(found) or ()
         return Cursor(block, found.stream(x), columns, scroll=bool(node.scroll))
-
-    def columns_of(self, found: Executable) -> tuple[ColumnInfo, ...] | None:
-        """The result's description, made once per plan."""
-        infos: tuple[ColumnInfo, ...] | None = found.infos
-        if infos is None and found.output is not None:
-            infos = found.infos = column_infos(found.output)
-        return infos
 
     def _values(self, found: Executable, source: Source, params: Sequence[object]) -> Sequence[Any]:
         """Parameters: the client's, then the literals lifted from the text, read by the types they turned out to be."""
@@ -510,9 +504,10 @@ class SessionCore(Planning):
         block = self.new_block(read_only=True, at=at)
         catalog = await block.current_catalog(past=True)
         past = self.executable(catalog, source, block)
+        columns = self.promised_columns(past, source)
         x = self.context_of(block, catalog, past.parameters(self._values(past, source, params)))
         count, rows = await past.run(x)
-        return Result(_tag(past.kind, count), self.columns_of(past), rows)
+        return Result(_tag(past.kind, count), columns, rows)
 
     async def run_source(self, source: Source, params: Sequence[Any], block: Block | None) -> Result:
         """A query or data change found inside another statement (EXECUTE, EXPLAIN ANALYZE)."""
@@ -562,7 +557,7 @@ class SessionCore(Planning):
                 found = await self._described_as_of(source, error)
             made.param_types = found.param_types
             made.param_oids = tuple(t.oid for t in found.param_types)
-            made.columns = self.columns_of(found) if source is made.source else None
+            made.columns = made.source.told = self.columns_of(found) if source is made.source else None
             made.source.param_types = found.param_types
             made.source.kinds = made.param_oids
             if source is made.source and found.plan.as_of is None:

@@ -18,11 +18,21 @@ from txndb.sql.parse import ast
 from txndb.sql.plan.physical import Plan
 from txndb.sql.plan.planner import plan_statement
 from txndb.sql.plan.scope import Statement
+from txndb.sql.session.api import ColumnInfo, column_infos
 from txndb.sql.session.guard import Interruptible
 from txndb.sql.session.services import PLAN_TEXT_LIGHT, SqlServices
 from txndb.sql.session.source import Source
 from txndb.sql.session.transactions import Block
 from txndb.sql.session.turns import TURN_CHARS, in_turns, parsed_in_turns
+
+
+def must_fit(columns: tuple[ColumnInfo, ...] | None, told: tuple[ColumnInfo, ...] | None) -> None:
+    """0A000 unless a client that was told of the ones can read the others: of the same names and types, wherever they
+    come from."""
+    if columns is not told and [(c.name, c.type_oid, c.typmod) for c in columns or ()] != [
+        (c.name, c.type_oid, c.typmod) for c in told or ()
+    ]:
+        raise sql_error("0A000", "cached plan must not change result type")
 
 
 class Planning(Interruptible):
@@ -89,6 +99,22 @@ class Planning(Interruptible):
         statement.absent_params = source.absent_params
         statement.all_typed = source.client_params
         return plan_statement(statement, self._node(source))
+
+    def columns_of(self, found: Executable) -> tuple[ColumnInfo, ...] | None:
+        """The result's description, made once per plan."""
+        infos: tuple[ColumnInfo, ...] | None = found.infos
+        if infos is None and found.output is not None:
+            infos = found.infos = column_infos(found.output)
+        return infos
+
+    def promised_columns(self, found: Executable, source: Source) -> tuple[ColumnInfo, ...] | None:
+        """The result's description as the client has it. 0A000 where the table has changed since it was told: asked
+        before the statement runs, so that the client can prepare and run it again."""
+        columns, told = self.columns_of(found), source.told
+        if told is None or told is columns:
+            return columns
+        must_fit(columns, told)
+        return told
 
     async def planned(self, catalog: Catalog, source: Source, block: Block) -> Executable:
         """`executable`, in turns between which a long statement lets others run."""

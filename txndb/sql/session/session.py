@@ -15,6 +15,7 @@ from txndb.sql.catalog.virtual import SessionInfo
 from txndb.sql.parse import ast
 from txndb.sql.session.api import ColumnInfo, Result
 from txndb.sql.session.core import SessionCore
+from txndb.sql.session.planning import must_fit
 from txndb.sql.session.portals import Portal, PreparedStatement
 from txndb.sql.session.services import SqlServices
 from txndb.sql.session.settings import Settings
@@ -165,6 +166,8 @@ class Session(SessionCore):
         if max_rows and isinstance(node, ast.Query):
             return await self._start_stream(portal, max_rows)
         portal.done = True
+        if isinstance(node, ast.Execute):  # the name may mean another statement by now
+            must_fit(self.utilities.columns(self, node), portal.columns)
         return await self._statement(source, portal.params)
 
     async def _start_stream(self, portal: Portal, max_rows: int) -> Result:
@@ -182,9 +185,11 @@ class Session(SessionCore):
                 block.write_txn("SELECT FOR UPDATE")
             if found.plan.as_of is not None:
                 result = await self._query(block, portal.prepared.source, portal.params)
+                portal.columns = result.columns
                 portal.buffer, rest = result.rows, iter(())
                 portal.stream = _batches(rest)
             else:
+                portal.columns = self.promised_columns(found, portal.prepared.source)
                 x = self.context_of(block, catalog, found.parameters(portal.params))
                 portal.stream = found.stream(x)
             return await self._continue(portal, max_rows)

@@ -9,6 +9,7 @@ from txndb.sql.parse import ast
 from txndb.sql.parse.normalize import Normalized, normalize
 
 if TYPE_CHECKING:
+    from txndb.sql.session.api import ColumnInfo
     from txndb.sql.session.services import SqlServices
     from txndb.sql.types.core import SqlType
 
@@ -29,6 +30,7 @@ class Source:
         "offset",
         "param_types",
         "text",
+        "told",
     )
 
     def __init__(
@@ -51,6 +53,8 @@ class Source:
         """Whether parameters come from a client, so that each must get a type."""
         self.kinds: tuple[Any, ...] = ()
         self.param_types: tuple[SqlType | None, ...] = ()
+        self.told: tuple[ColumnInfo, ...] | None = None
+        """The result columns its client was told of; None if of none."""
 
     def original_position(self, position: int) -> int:
         """A position in `text` as one in what the client sent."""
