@@ -29,7 +29,7 @@ from txndb.sql.session.turns import TURN_CHARS, in_turns, parsed_in_turns
 def must_fit(columns: tuple[ColumnInfo, ...] | None, told: tuple[ColumnInfo, ...] | None) -> None:
     """0A000 unless a client that was told of the ones can read the others: of the same names and types, wherever they
     come from."""
-    if columns is not told and [(c.name, c.type_oid, c.typmod) for c in columns or ()] != [
+    if columns != told and [(c.name, c.type_oid, c.typmod) for c in columns or ()] != [
         (c.name, c.type_oid, c.typmod) for c in told or ()
     ]:
         raise sql_error("0A000", "cached plan must not change result type")
