@@ -94,11 +94,12 @@ def test_a_cursor_that_was_interrupted_is_not_at_its_end(world: LeaseWorld, stat
 def test_a_portal_that_was_interrupted_is_not_at_its_end(world: LeaseWorld) -> None:
     holder, reader = world.connect(1), world.connect(2)
     world.execute(holder, "BEGIN", "UPDATE t SET v = 11 WHERE k = 1")
-    world.execute(reader, "SET statement_timeout = '50ms'", "BEGIN", "SAVEPOINT s")
+    world.execute(reader, "SET statement_timeout = '50ms'", "BEGIN")
     session = reader._session
     assert isinstance(session, Session)
     world.run(session.prepare("p", "SELECT v FROM t"))
-    session.bind("p", "p")
+    session.bind("p", "p")  # before the savepoint, whose rollback would end it
+    world.execute(reader, "SAVEPOINT s")
     with pytest.raises(QueryCanceledError):
         world.run(session.run_portal("p", 1))
     world.execute(holder, "COMMIT")
