@@ -136,7 +136,7 @@ def test_read_only_of_an_inner_level_ends_with_it() -> None:
         (("BEGIN READ ONLY", "DECLARE c CURSOR FOR SELECT a FROM t"), READ_WRITE, "25001"),
         (("BEGIN READ ONLY", "SAVEPOINT s"), READ_WRITE, "25001"),
         (("BEGIN", "SELECT a FROM t", READ_ONLY), READ_WRITE, "25001"),
-        (("BEGIN", "SAVEPOINT s", READ_ONLY), READ_WRITE, ""),
+        (("BEGIN", "SAVEPOINT s", READ_ONLY), READ_WRITE, "25001"),
         (("BEGIN", READ_ONLY, "SAVEPOINT s"), READ_WRITE, "25001"),
         (("BEGIN", "SELECT a FROM t"), READ_WRITE, ""),
         (("BEGIN", "EXECUTE ins(1, 1)"), "SET TRANSACTION ISOLATION LEVEL READ COMMITTED", "25001"),

@@ -118,20 +118,6 @@ class Block:
         catalogue, so that nothing has to remember to say that it ran."""
         return self.catalog is not None
 
-    def make_read_only(self) -> None:
-        """SET TRANSACTION READ ONLY, which PostgreSQL allows at any time."""
-        self.writes_refused = True
-
-    def make_read_write(self) -> None:
-        """SET TRANSACTION READ WRITE; 25001 where PostgreSQL refuses it."""
-        if not self.read_only:
-            return
-        if self.savepoints and (self.txn is None or self.savepoints[-1].writes_refused):
-            raise sql_error("25001", "cannot set transaction read-write mode inside a read-only transaction")
-        if self.started or self.txn is None:
-            raise sql_error("25001", "transaction read-write mode must be set before any query")
-        self.writes_refused = False
-
     def write_txn(self, what: str) -> Txn:
         """The transaction to write through; 25006 if it is read-only."""
         if self.txn is None or self.writes_refused:

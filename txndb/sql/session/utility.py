@@ -262,9 +262,11 @@ async def _set_access_mode(
     elif modes.as_of is not None:
         raise sql_error("25001", "AS OF SYSTEM TIME must be set before any query")
     elif modes.read_only:
-        block.make_read_only()
+        block.writes_refused = True  # which PostgreSQL allows at any time
+    elif block.savepoints:
+        raise sql_error("25001", "cannot set transaction read-write mode inside a read-only transaction")
     else:
-        block.make_read_write()
+        raise sql_error("25001", "transaction read-write mode must be set before any query")
 
 
 # --- settings
