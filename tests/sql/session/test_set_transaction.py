@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from tests.sql.harness import Database, error_of, outcome, rows, run_async
+from txndb.sql.catalog.leases import CatalogLease
 from txndb.sql.session.session import Session
+from txndb.txn.api import ReadView
 
 READ_WRITE = "SET TRANSACTION READ WRITE"
 READ_ONLY = "SET TRANSACTION READ ONLY"
@@ -153,3 +155,24 @@ def test_what_postgresql_refuses_is_refused(before: tuple[str, ...], sql: str, c
         return (await outcome(session, sql)).error or ""
 
     assert run_async(run()) == code
+
+
+def test_s2_as_of_binds_against_the_catalogue_of_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With that of now every statement would be 40001 once the catalogue had changed since."""
+
+    async def run() -> list[Any]:
+        session = await _session()
+        acquire_at, asked = session.services.leases.acquire_at, []
+
+        async def watched(view: ReadView) -> CatalogLease:
+            asked.append(await acquire_at(view))
+            return asked[0]
+
+        monkeypatch.setattr(session.services.leases, "acquire_at", watched)
+        await session.execute("BEGIN")
+        await session.execute("SET TRANSACTION AS OF SYSTEM TIME '-1us'")
+        await session.execute("SELECT a FROM t")
+        assert session.block is not None
+        return [len(asked), session.block.lease is asked[0]]
+
+    assert run_async(run()) == [1, True]

@@ -118,9 +118,14 @@ async def _begin(
         session.block, session.implicit = block, None
         return Result(tag)
     session.block = _mode_block(session, node.modes, params)
-    if session.block.snapshot is not None and session.block.snapshot.timestamp is not None:
-        await session.block.current_catalog(past=True)
+    await _bind_past(session.block)
     return Result(tag)
+
+
+async def _bind_past(block: Block) -> None:
+    """A transaction of the past is bound against the catalogue of then, from its first statement on (rule S2)."""
+    if block.snapshot is not None and block.snapshot.timestamp is not None:
+        await block.current_catalog(past=True)
 
 
 def _end(session: SessionCore, *, keep_settings: bool) -> Block:
@@ -259,6 +264,7 @@ async def _set_access_mode(
         session.block.start_settings = block.start_settings
         session.block.seen_s = block.seen_s
         await block.rollback()
+        await _bind_past(session.block)
     elif modes.as_of is not None:
         raise sql_error("25001", "AS OF SYSTEM TIME must be set before any query")
     elif modes.read_only:
