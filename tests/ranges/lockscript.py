@@ -19,7 +19,8 @@ from __future__ import annotations
 from tests.goldenlib import Command
 from txndb.ids import AttemptId, NodeId, RangeId, Timestamp
 from txndb.ranges.api import TxnMeta
-from txndb.ranges.locks import EXCLUSIVE, SHARED, EntryState, Item, LockEntry, LockTable
+from txndb.ranges.lockitems import EXCLUSIVE, SHARED, Item
+from txndb.ranges.locks import EntryState, LockEntry, LockTable
 
 
 def make_txn(name: str, age: int) -> TxnMeta:

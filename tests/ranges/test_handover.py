@@ -6,7 +6,8 @@ from tests.ranges.lockscript import make_txn
 from txndb.ids import Timestamp, Token
 from txndb.ranges import handover
 from txndb.ranges.handover import decode_handover, encode_handover
-from txndb.ranges.locks import EXCLUSIVE, SHARED, EntryState, LockEntry
+from txndb.ranges.lockitems import EXCLUSIVE, SHARED
+from txndb.ranges.locks import EntryState, LockEntry
 
 
 def _entry(points: int = 2) -> LockEntry:

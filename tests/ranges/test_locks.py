@@ -11,7 +11,8 @@ from tests.goldenlib import REWRITE_VARIABLE, golden_paths, run_golden
 from tests.ranges.lockscript import LockScript, make_txn
 from txndb.errors import InternalError
 from txndb.ids import RangeId
-from txndb.ranges.locks import EXCLUSIVE, REBUILD_POINTS_MIN, SHARED, LockTable
+from txndb.ranges.lockitems import EXCLUSIVE, SHARED
+from txndb.ranges.locks import REBUILD_POINTS_MIN, LockTable
 
 PATHS = golden_paths("locks")
 

@@ -12,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.ranges.lockscript import make_txn
 from txndb.ids import RangeId, Timestamp
-from txndb.ranges.locks import EXCLUSIVE, SHARED, EntryState, Item, LockEntry, LockTable, items_conflict
+from txndb.ranges.lockitems import EXCLUSIVE, SHARED, Item, items_conflict
+from txndb.ranges.locks import EntryState, LockEntry, LockTable
 
 KEYS = [bytes([letter]) for letter in b"abcdefgh"]
 key = st.sampled_from(KEYS)

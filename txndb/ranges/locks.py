@@ -31,13 +31,10 @@ from txndb.errors import InternalError, LimitError
 from txndb.ids import RangeId, Timestamp, Token
 from txndb.limits import LOCK_WAITERS_MAX
 from txndb.ranges.api import TxnMeta
+from txndb.ranges.lockitems import EXCLUSIVE, SHARED, Item, ItemSet, items_conflict
 
-SHARED, EXCLUSIVE = 1, 2
 CAUSES_KEPT = 1024
 REBUILD_POINTS_MIN = 1024
-
-Item = tuple[bytes, bytes | None, int]
-"""(key, None, mode) for a point, (start, end, mode) for a span."""
 
 Age = tuple[int, bytes]
 
@@ -94,7 +91,7 @@ class LockEntry:
 class Waiter:
     """A parked request: what it wants, and the handle its driver knows it by."""
 
-    __slots__ = ("due_us", "entry", "handle", "items", "order")
+    __slots__ = ("_wanted", "due_us", "entry", "handle", "items", "order")
 
     def __init__(self, entry: LockEntry, items: list[Item], handle: Any, due_us: int = 0) -> None:
         self.entry = entry
@@ -103,6 +100,14 @@ class Waiter:
         self.order = entry.age
         self.due_us = due_us
         """When the driver ends the wait (monotonic); 0: never."""
+        self._wanted: ItemSet | None = None
+
+    @property
+    def wanted(self) -> ItemSet:
+        """`items`, summarised once: most requests meet neither a span nor a waiter, and need no summary."""
+        if self._wanted is None:
+            self._wanted = ItemSet(self.items)
+        return self._wanted
 
     def __lt__(self, other: Waiter) -> bool:
         return self.order < other.order
@@ -116,19 +121,6 @@ class PointLock:
     def __init__(self) -> None:
         self.exclusive: LockEntry | None = None
         self.shared: list[LockEntry] = []
-
-
-def items_conflict(a: Item, b: Item) -> bool:
-    """Whether two items of different entries overlap in conflicting modes."""
-    if a[2] == SHARED and b[2] == SHARED:
-        return False
-    a_start, a_end, _ = a
-    b_start, b_end, _ = b
-    if a_end is None:
-        return a_start == b_start if b_end is None else b_start <= a_start < b_end
-    if b_end is None:
-        return a_start <= b_start < a_end
-    return a_start < b_end and b_start < a_end
 
 
 class LockTable:
@@ -187,67 +179,85 @@ class LockTable:
         """
         if entry.state is not EntryState.ACTIVE:
             raise InternalError("a proposed or prepared transaction asked for a lock")  # K2
-        missing = [item for item in items if not self._holds(entry, item)]
+        missing = self._missing(entry, items)
         if not missing:
             return True
         wounded_before = len(self.wounded)
         if len(self._waiters) >= LOCK_WAITERS_MAX:  # before anyone is wounded for a request that is refused
             raise LimitError(f"more than {LOCK_WAITERS_MAX} requests wait for locks of range {self.range_id}")
-        blocked = self._settle_conflicts(entry, missing) or self._older_waits(entry, missing)
+        request = Waiter(entry, missing, handle, due_us)
+        blocked = self._settle_conflicts(request) or self._older_waits(request)
         if not blocked:
             self._grant(entry, missing)
         else:
-            insort(self._waiters, Waiter(entry, missing, handle, due_us))
+            insort(self._waiters, request)
         if len(self.wounded) != wounded_before:
             self.pump()
         return not blocked
 
-    def _older_waits(self, entry: LockEntry, items: list[Item]) -> bool:
+    def _older_waits(self, request: Waiter) -> bool:
         """Whether an older conflicting waiter must go first (K3)."""
         for waiter in self._waiters:
-            if waiter.order >= entry.age:
+            if waiter.order >= request.order:
                 return False
-            if self._waits_conflict(waiter, items):
+            if self._waits_conflict(waiter, request):
                 return True
         return False
 
-    def _waits_conflict(self, waiter: Waiter, items: list[Item]) -> bool:
+    def _waits_conflict(self, a: Waiter, b: Waiter) -> bool:
         if "K3" in self._canaries:
             return False
-        return any(items_conflict(a, b) for a in waiter.items for b in items)
+        return a.wanted.conflicts(b.wanted)
 
-    def _settle_conflicts(self, entry: LockEntry, items: list[Item], waited: bool = False) -> bool:
+    def _settle_conflicts(self, request: Waiter, waited: bool = False) -> bool:
         """Wound every younger ACTIVE holder in the way (K3); whether any other holder remains. `waited`: the request is
         looked at again."""
         blocked = False
         may_wound = not waited or "K3" not in self._canaries
-        for item in items:
-            for holder in self._holders(item):
-                if holder is entry or self.entries.get(holder.attempt) is not holder:
-                    continue  # itself, or found twice (a span and a point) and wounded by the first
-                if holder.state is EntryState.ACTIVE and entry.age < holder.age and may_wound:
-                    self.wound(holder, entry, item[0])
-                else:
-                    blocked = True
+        entry = request.entry
+        for holder, key in self._in_the_way(request):
+            if holder is entry or self.entries.get(holder.attempt) is not holder:
+                continue  # itself, or found twice (a span and a point) and wounded by the first
+            if holder.state is EntryState.ACTIVE and entry.age < holder.age and may_wound:
+                self.wound(holder, entry, key)
+            else:
+                blocked = True
         return blocked
+
+    def _in_the_way(self, request: Waiter) -> Iterator[tuple[LockEntry, bytes]]:
+        """Entries whose locks conflict with the request (the asker itself may be among them), in a stable order, and
+        over which key. Held spans are walked once, not once for each of the thousands of items of a page."""
+        for item in request.items:
+            for holder in self._holders_of_points(item):
+                yield holder, item[0]
+        if not self._spans:
+            return
+        wanted = request.wanted
+        low, high = wanted.low, wanted.high
+        for s, e, m, holder in self._spans:  # a wound in between replaces the list
+            if s < high and low < e:
+                key = wanted.meets(s, e, m)
+                if key is not None:
+                    yield holder, key
 
     def _holders(self, item: Item) -> list[LockEntry]:
         """Entries whose locks conflict with `item` (the asker itself may be among them), in a stable order."""
+        found = self._holders_of_points(item)
+        for s, e, m, holder in self._spans:
+            if items_conflict(item, (s, e, m)):
+                found.append(holder)
+        return found
+
+    def _holders_of_points(self, item: Item) -> list[LockEntry]:
         start, end, mode = item
         found: list[LockEntry] = []
         if end is None:
             lock = self._points.get(start)
             if lock is not None:
                 self._point_holders(lock, mode, found)
-            for s, e, m, holder in self._spans:
-                if s <= start < e and (mode == EXCLUSIVE or m == EXCLUSIVE):
-                    found.append(holder)
             return found
         for key in self._points.irange(start, end, inclusive=(True, False)):
             self._point_holders(self._points[key], mode, found)
-        for s, e, m, holder in self._spans:
-            if s < end and start < e and (mode == EXCLUSIVE or m == EXCLUSIVE):
-                found.append(holder)
         return found
 
     @staticmethod
@@ -257,14 +267,23 @@ class LockTable:
         if mode == EXCLUSIVE:
             found.extend(lock.shared)
 
-    def _holds(self, entry: LockEntry, item: Item) -> bool:
-        start, end, mode = item
-        if end is None:
-            held = entry.points.get(start, 0)
-            if held >= mode:
-                return True
-            return any(m >= mode and s <= start < e for s, e, m in entry.spans)
-        return any(m >= mode and s <= start and end <= e for s, e, m in entry.spans)
+    @staticmethod
+    def _missing(entry: LockEntry, items: list[Item]) -> list[Item]:
+        """The items that no lock of the entry covers yet."""
+        points = entry.points
+        # Scans lock spans shared and rows exclusive: none of the many spans of a long transaction covers a row.
+        exclusive = [span for span in entry.spans if span[2] == EXCLUSIVE]
+        missing: list[Item] = []
+        for item in items:
+            start, end, mode = item
+            spans = exclusive if mode == EXCLUSIVE else entry.spans
+            if end is not None:
+                held = any(s <= start and end <= e for s, e, _ in spans)
+            else:
+                held = points.get(start, 0) >= mode or any(s <= start < e for s, e, _ in spans)
+            if not held:
+                missing.append(item)
+        return missing
 
     def _grant(self, entry: LockEntry, items: Iterable[Item]) -> None:
         points = entry.points
@@ -380,8 +399,8 @@ class LockTable:
             passed: list[Waiter] = []
             for waiter in self._waiters:
                 before = len(self.wounded)
-                blocked = self._settle_conflicts(waiter.entry, waiter.items, waited=True) or any(
-                    older.entry is not waiter.entry and self._waits_conflict(older, waiter.items)
+                blocked = self._settle_conflicts(waiter, waited=True) or any(
+                    older.entry is not waiter.entry and self._waits_conflict(older, waiter)
                     for older in passed
                 )
                 if not blocked:
@@ -518,7 +537,7 @@ class LockTable:
                 raise InternalError("invariant 2: a waiter without an entry")
             blocked = any(
                 self._blocks(h, waiter) for item in waiter.items for h in self._holders(item)
-            ) or any(o.entry is not waiter.entry and self._waits_conflict(o, waiter.items) for o in older)
+            ) or any(o.entry is not waiter.entry and self._waits_conflict(o, waiter) for o in older)
             if not blocked:
                 raise InternalError(f"invariant 5: {waiter.entry} waits for nobody")
             older.append(waiter)

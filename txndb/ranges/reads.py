@@ -12,7 +12,8 @@ from typing import Any
 from txndb.ids import Timestamp
 from txndb.limits import FUTURE_US_MAX, SCAN_PAGE_BYTES_MAX, SCAN_PAGE_ROWS_MAX
 from txndb.ranges import api
-from txndb.ranges.locks import EntryState, Item, LockEntry
+from txndb.ranges.lockitems import Item
+from txndb.ranges.locks import EntryState, LockEntry
 from txndb.ranges.parking import NEWEST, Handle, Parking
 from txndb.storage import mvcc
 

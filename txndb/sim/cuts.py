@@ -13,7 +13,8 @@ from typing import Final
 from txndb.cluster.store import Store
 from txndb.encoding.keys import META_END
 from txndb.ids import RangeId
-from txndb.ranges.locks import EXCLUSIVE, EntryState, LockEntry
+from txndb.ranges.lockitems import EXCLUSIVE
+from txndb.ranges.locks import EntryState, LockEntry
 
 
 def of_prepared(store: Store) -> bytes:
