@@ -12,8 +12,8 @@ from txndb.cluster.upkeep import Upkeep
 from txndb.encoding.keys import CLUSTER, META
 from txndb.ids import NodeId, RangeId, ReplicaId, Timestamp, Token
 from txndb.raft.types import AppendResponse, Heartbeat
-from txndb.ranges import api
-from txndb.ranges.command import GcCommand
+from txndb.ranges import api, keys
+from txndb.ranges.command import GcCommand, OutcomeGcCommand
 from txndb.ranges.descriptor import make_replica_id
 from txndb.ranges.replica import Replica
 
@@ -186,6 +186,25 @@ def test_garbage_is_collected_piece_by_piece_until_there_is_none() -> None:
         world.settle()
         world.wait_us(50_000)
     assert len(list(world.engine.iterate(*replica.state.spans()[-1]))) == 2
+
+
+def test_outcomes_of_one_row_are_collected_piece_by_piece_until_there_is_none() -> None:
+    """All of them have one anchor: a piece goes on behind the attempt that the last one ended with."""
+    world = StoreWorld(alone())
+    replica = leader(world)
+    world.collected = Upkeep(cast(Any, Member(world))).on_collected
+    for number in range(20):
+        assert isinstance(one_phase(world, f"T{number}", b"k", b"%d" % number), api.Outcome)
+    assert replica.leaseholder is not None and replica.state is not None
+    here = replica.state.descriptor
+    span = keys.outcome_span(here.start, here.end)
+    assert len(list(world.engine.iterate(*span))) == 20
+    header = (replica.leaseholder.term, here.generation)
+    replica.propose(OutcomeGcCommand(*header, ALWAYS, here.start, here.end, 3))
+    for _ in range(20):
+        world.settle()
+        world.wait_us(50_000)
+    assert list(world.engine.iterate(*span)) == []
 
 
 class Member:

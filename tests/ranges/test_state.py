@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,6 +26,7 @@ from txndb.ranges.command import (
     PrepareCommand,
     ResolveCommand,
     SplitCommand,
+    decode_command,
     encode_command,
 )
 from txndb.ranges.descriptor import RangeDescriptor, make_replica_id
@@ -301,3 +303,108 @@ def test_R1_a_replica_added_behind_a_split_takes_the_left_half_only() -> None:
     assert state.descriptor.end == b"m" and state.prepares[attempt(1)].writes == [(b"b", b"1")]
     assert mvcc.get(engine, b"q") == (None, 0) and outcomes(state, 2, b"q") == 0
     assert {key[1:9] for key, _ in engine.image() if key[:1] == RANGE_LOCAL} == {(1).to_bytes(8, "big")}
+
+
+# -- the pieces of outcome GC --------------------------------------------------------------------------------
+
+
+class CountingEngine(MemoryEngine):
+    """Counts the pairs that its iterators give."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given = 0
+
+    def iterate(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        for pair in super().iterate(start, end, reverse=reverse):
+            self.given += 1
+            yield pair
+
+
+def collect_all(
+    state: RangeState, index: int, before: int, records_max: int, pieces_max: int
+) -> tuple[list[int], int]:
+    """Run pieces until none is left: how many records each one looked at, and the next index."""
+    engine = state.engine
+    assert isinstance(engine, CountingEngine)
+    command = OutcomeGcCommand(TERM, 1, Timestamp(before), b"a", b"z", records_max)
+    looked: list[int] = []
+    while True:
+        assert len(looked) < pieces_max, "outcome GC does not come to an end"
+        engine.given = 0
+        (effect,) = state.apply([entry(index, command)], KIND_CONFIG, decode_voters)  # type: ignore[arg-type]
+        looked.append(engine.given)
+        index += 1
+        if not effect.resume:
+            return looked, index
+        command = msgspec.structs.replace(command, start=effect.resume, after=effect.resume_after)
+
+
+def anchored_at(anchors: Sequence[bytes]) -> RangeState:
+    """A range where attempt n + 1 aborted at the n-th of the anchors."""
+    engine = CountingEngine()
+    batch = WriteBatch()
+    birth_batch(batch, RangeDescriptor(RangeId(1), b"a", b"z", (REPLICA,), 1, 2), REPLICA, Timestamp(0))
+    engine.write(batch)
+    state = load(engine)
+    aborts = [AbortCommand(TERM, 1, attempt(n + 1), anchor) for n, anchor in enumerate(anchors)]
+    apply(state, [entry(i, abort) for i, abort in enumerate(aborts)])
+    return state
+
+
+def test_a_piece_of_outcome_gc_is_bounded_within_one_anchor() -> None:
+    """A row that is written all the time anchors a million outcomes; one entry must not walk them all."""
+    state = anchored_at([b"hot"] * 200)
+    looked, _ = collect_all(state, 200, 101, 10, 50)
+    assert max(looked) <= 12 and sum(looked) <= 130
+    assert [n for n in range(1, 201) if outcomes(state, n, b"hot")] == list(range(101, 201))
+
+
+def test_outcome_gc_seeks_past_the_young_outcomes_of_an_anchor() -> None:
+    """Also behind an anchor that begins like the hot one, and with a zero byte in it."""
+    others = [b"ho", b"hot\0", b"hot\0\xff", b"hot\x01", b"hou"]
+    state = anchored_at([*others, *[b"hot"] * 200, *others])
+    looked, _ = collect_all(state, 210, 6, 1000, 1)
+    assert sum(looked) <= 2 + 2 * len(others) + 1
+    assert not any(outcomes(state, n + 1, anchor) for n, anchor in enumerate(others))
+    assert all(outcomes(state, n + 206, anchor) for n, anchor in enumerate(others))
+
+
+def test_M5_outcome_gc_goes_on_behind_decisions_that_stay() -> None:
+    """More unresolved decisions at one anchor than a piece looks at: each piece begins behind the last."""
+    state = anchored_at([])
+    log: list[Command] = []
+    for n in range(1, 31):
+        log.append(PrepareCommand(TERM, 1, meta(n), Timestamp(n), b"b", [(b"b", b"1")]))
+        if n <= 20:
+            log.append(DecideCommand(TERM, 1, attempt(n), Timestamp(n), b"b", [b"b", b"b", b"x", b"x"]))
+        else:
+            log.append(AbortCommand(TERM, 1, attempt(n), b"b"))
+    assert set(apply(state, [entry(i, c) for i, c in enumerate(log)])) == {Verdict.APPLIED}
+    _, following = collect_all(state, len(log), 40, 3, 12)
+    assert [n for n in range(1, 31) if outcomes(state, n, b"b")] == list(range(1, 21))
+    forgets = [ForgetCommand(TERM, 1, attempt(n), b"b") for n in range(1, 21)]
+    assert set(apply(state, [entry(following + i, c) for i, c in enumerate(forgets)])) == {Verdict.APPLIED}
+    collect_all(state, following + len(forgets), 40, 3, 12)
+    assert not any(outcomes(state, n, b"b") for n in range(1, 31))
+
+
+@given(
+    st.lists(st.sampled_from([b"b", b"b\0", b"b\x01", b"c"]), max_size=30),
+    st.integers(1, 32),
+    st.integers(1, 6),
+)
+def test_outcome_gc_in_pieces_collects_what_is_old_and_nothing_else(
+    anchors: list[bytes], before: int, records_max: int
+) -> None:
+    state = anchored_at(anchors)
+    looked, _ = collect_all(state, len(anchors), before, records_max, 2 * len(anchors) + 2)
+    assert max(looked) <= records_max
+    for n, anchor in enumerate(anchors, 1):
+        assert bool(outcomes(state, n, anchor)) == (n >= before)
+
+
+def test_a_command_of_an_older_log_collects_from_its_start() -> None:
+    """The field was added: an entry without it is read as one that begins with the first attempt."""
+    old = msgspec.msgpack.encode([9, TERM, 1, 4, b"a", b"z", 10])
+    assert decode_command(old) == OutcomeGcCommand(TERM, 1, Timestamp(4), b"a", b"z", 10)

@@ -344,7 +344,10 @@ class Upkeep:
         if isinstance(command, GcCommand | OutcomeGcCommand):
             generation = leaseholder.state.descriptor.generation
             if command.generation == generation and command.term == leaseholder.term:
-                self._propose(replica, msgspec.structs.replace(command, start=effect.resume))
+                rest = msgspec.structs.replace(command, start=effect.resume)
+                if isinstance(rest, OutcomeGcCommand):
+                    rest = msgspec.structs.replace(rest, after=effect.resume_after)
+                self._propose(replica, rest)
 
     def _propose(self, replica: Replica, command: GcCommand | OutcomeGcCommand) -> None:
         try:

@@ -94,7 +94,11 @@ class GcCommand(msgspec.Struct, frozen=True, array_like=True, tag=8, gc=False):
 
 
 class OutcomeGcCommand(msgspec.Struct, frozen=True, array_like=True, tag=9, gc=False):
-    """Raise `outcome_gc_ts` and drop settled outcomes of older attempts anchored in [start, end) (rule M6)."""
+    """Raise `outcome_gc_ts` and drop settled outcomes of older attempts anchored in [start, end) (rule M6).
+
+    One entry looks at `records_max` records at most, whatever their anchors; the next one goes on behind the record of
+    the attempt `after` at the anchor `start`.
+    """
 
     term: int
     generation: int
@@ -102,6 +106,7 @@ class OutcomeGcCommand(msgspec.Struct, frozen=True, array_like=True, tag=9, gc=F
     start: bytes
     end: bytes
     records_max: int
+    after: bytes = b""
 
 
 Command = (

@@ -16,7 +16,7 @@ It does not know locks, leases or time. Driven by `txndb.ranges.replica`.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -162,6 +162,9 @@ class Effect(msgspec.Struct, frozen=True, gc=False):
     outcome: OutcomeRecord | None = None
     right: RangeDescriptor | None = None
     resume: bytes = b""
+    """Where a piece of GC stopped; nothing is left where it is empty."""
+    resume_after: bytes = b""
+    """Of outcomes: the last attempt looked at, of those anchored at `resume`."""
 
 
 class LogRecord(Protocol):
@@ -516,17 +519,36 @@ class RangeState:
         if command.before > self.outcome_gc_ts:
             self.outcome_gc_ts = command.before
             self._put_settings(batch)
-        start, end = keys.outcome_span(command.start, command.end)
-        resume = b""
-        for examined, (key, value) in enumerate(self.engine.iterate(start, end)):
-            anchor, attempt = keys.decode_outcome_key(key)
-            if examined >= command.records_max and anchor > command.start:
-                resume = anchor
-                break
+        resume = after = b""
+        for examined, (key, value, anchor, attempt) in enumerate(self._outcomes_from(command), 1):
             if attempt_start(AttemptId(attempt)) < command.before:
                 if not _decode_outcome(value).participants:  # M5: an unresolved decision stays
                     batch.delete(key)
-        return Effect(entry.index, entry.term, command, Verdict.APPLIED, resume=resume)
+            if examined >= command.records_max:
+                resume, after = anchor, attempt
+                break
+        return Effect(entry.index, entry.term, command, Verdict.APPLIED, resume=resume, resume_after=after)
+
+    def _outcomes_from(self, command: OutcomeGcCommand) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
+        """(key, value, anchor, attempt) of the outcome records a piece may look at: of those that are too young, one or
+        two of each anchor. Attempts are ordered by their start, so what follows there is younger still; a row that is
+        written all the time has a million of them."""
+        start, end = keys.outcome_span(command.start, command.end)
+        if command.after:
+            start = keys.outcome_key(command.start, AttemptId(command.after)) + b"\0"
+        young = None
+        while start:
+            seek = b""
+            for key, value in self.engine.iterate(start, end):
+                anchor, attempt = keys.decode_outcome_key(key)
+                yield key, value, anchor, attempt
+                if attempt_start(AttemptId(attempt)) < command.before:
+                    continue
+                if anchor == young:  # the second: to step once is cheaper than to seek, to step on is not
+                    seek = keys.outcome_span(anchor + b"\0", command.end)[0]
+                    break
+                young = anchor
+            start = seek
 
     # -- birth, snapshots ----------------------------------------------------------------------------------
 
