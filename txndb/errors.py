@@ -147,6 +147,10 @@ class LimitError(TxndbError, sqlstate="54000"):
     """A stated bound (`txndb.limits`) would be exceeded."""
 
 
+class AnswerTooLargeError(LimitError):
+    """What a request asks of another node does not fit one frame: fewer keys at once may."""
+
+
 class DiskFullError(TxndbError, sqlstate="53100"):
     """The store has no room left for proposals; reads go on."""
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any, cast
 
 from tests.cluster.storeworld import ME, THIRD, StoreWorld
-from txndb.cluster.calls import FRAME_BYTES_GOAL, Calls
-from txndb.cluster.messages import RaftEnvelope, decode_frame
-from txndb.ids import NodeId, RangeId
+from txndb.cluster.calls import ANSWER_BYTES_MAX, FRAME_BYTES_GOAL, Calls
+from txndb.cluster.messages import Item, KvResponse, RaftEnvelope, decode_frame
+from txndb.ids import NodeId, RangeId, Timestamp
+from txndb.limits import FRAME_BYTES_MAX, ROW_BYTES_MAX
 from txndb.raft.types import KIND_NORMAL, Append, Entry
+from txndb.ranges import api
 
 
 class Wire:
@@ -26,7 +28,7 @@ def append(index: int, size: int) -> RaftEnvelope:
     return RaftEnvelope(RangeId(1), Append(THIRD, ME, 1, index - 1, 1, entries, 0, 0))
 
 
-def frames_of(*items: RaftEnvelope) -> list[bytes]:
+def frames_of(*items: Item) -> list[bytes]:
     """The frames in which the items leave."""
     world, wire = StoreWorld(), Wire()
 
@@ -53,3 +55,19 @@ def test_what_is_too_much_for_one_frame_goes_in_several_in_order() -> None:
     assert [item for frame in frames for item in decode_frame(frame)] == items
     assert all(len(frame) <= FRAME_BYTES_GOAL for frame in frames[:-1])
     assert len(decode_frame(frames[-1])) == 1
+
+
+def values(number: int, count: int, size: int) -> KvResponse:
+    return KvResponse(number, api.Values(b"", [bytes(size)] * count, Timestamp(0)))
+
+
+def test_an_answer_that_no_frame_holds_is_refused_with_a_word() -> None:
+    """Else it is dropped, and whoever asked asks again until its time is over."""
+    small, row = values(1, 3, 10), values(3, 1, ROW_BYTES_MAX)
+    frames = frames_of(small, values(2, 11, FRAME_BYTES_MAX // 10), row)
+    first, refused, last = (item for frame in frames for item in decode_frame(frame))
+    assert (first, last) == (small, row)
+    assert isinstance(refused, KvResponse) and refused.number == 2
+    assert isinstance(refused.response, api.Refused) and refused.response.sqlstate == "54000"
+    assert refused.response.detail == api.TOO_LARGE_DETAIL
+    assert all(len(frame) <= ANSWER_BYTES_MAX for frame in frames)

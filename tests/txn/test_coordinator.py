@@ -8,7 +8,7 @@ import pytest
 
 from tests.txn.fakes import FakeGateway, at, descriptor, run
 from txndb.clock import Clock
-from txndb.errors import DiskFullError, OutcomeUnknownError, RetryError, UnavailableError
+from txndb.errors import DiskFullError, LimitError, OutcomeUnknownError, RetryError, UnavailableError
 from txndb.ids import RangeId, Timestamp
 from txndb.ranges import api
 from txndb.txn.api import Lock
@@ -591,3 +591,61 @@ def test_and_a_commit_of_nothing() -> None:
         await txn.commit()
 
     assert run(story).holders.log == ["Get r2 p", "Release r2"]
+
+
+# -- answers that do not fit a frame -------------------------------------------------------------------------
+
+
+TOO_LARGE = api.Refused(api.TOO_LARGE, "too large", api.TOO_LARGE_DETAIL)
+FIVE = [b"b", b"c", b"d", b"e", b"f"]
+
+
+def echo(request: api.Get | api.SnapshotGet) -> api.Response | None:
+    """Each key is its own value; more than two do not fit."""
+    if len(request.keys) > 2:
+        return TOO_LARGE
+    return api.Values(b"t1", list(request.keys), Timestamp(0))
+
+
+def test_keys_whose_values_do_not_fit_an_answer_are_asked_for_in_parts() -> None:
+    async def story(gateway: FakeGateway) -> None:
+        gateway.holders.script(api.Get, 1, *[echo] * 5)
+        txn = gateway.begin()
+        assert await txn.get(FIVE) == FIVE
+        await txn.rollback()
+        await gateway.rest()
+
+    log = run(story).holders.log
+    assert log[:5] == ["Get r1 b,c,d,e,f", "Get r1 b,c", "Get r1 d,e,f", "Get r1 d", "Get r1 e,f"]
+    assert set(log[5:]) == {"Release r1"}
+
+
+def test_a_snapshot_asks_in_parts_as_well() -> None:
+    async def story(gateway: FakeGateway) -> None:
+        gateway.holders.script(api.SnapshotGet, 1, *[echo] * 5)
+        assert await gateway.snapshot().get(FIVE) == FIVE
+
+    assert len(run(story).holders.log) == 5
+
+
+def test_one_value_that_does_not_fit_is_an_error_and_its_lock_is_let_go() -> None:
+    async def story(gateway: FakeGateway) -> None:
+        gateway.holders.script(api.Get, 1, TOO_LARGE)
+        txn = gateway.begin()
+        with pytest.raises(LimitError, match="too large"):
+            await txn.get([b"b"])
+        await txn.rollback()
+        await gateway.rest()
+
+    assert run(story).holders.log == ["Get r1 b", "Release r1"]
+
+
+def test_too_many_waiters_are_not_answered_with_more_requests() -> None:
+    """The other refusal of the same SQLSTATE."""
+
+    async def story(gateway: FakeGateway) -> None:
+        gateway.holders.script(api.Get, 1, api.Refused("54000", "too many requests wait"))
+        with pytest.raises(LimitError, match="wait"):
+            await gateway.begin().get(FIVE)
+
+    assert run(story).holders.log == ["Get r1 b,c,d,e,f"]

@@ -23,6 +23,17 @@ GIVE_UP_US = 2_000_000
 INCARNATION_SHIFT = 40
 FRAME_BYTES_GOAL = FRAME_BYTES_MAX // 4
 """A frame that is larger holds one item: a peer's queue takes frames whole, and drops what has no room in it."""
+ANSWER_BYTES_MAX = FRAME_BYTES_MAX // 2
+"""A larger answer is refused, to be asked for in parts: an empty queue takes no more than a frame. Any row fits."""
+
+
+def _too_large(size_bytes: int) -> api.Refused:
+    """Said instead of an answer that no frame holds: it would be dropped, and asked for again without end."""
+    return api.Refused(
+        api.TOO_LARGE,
+        f"an answer of {size_bytes} bytes is more than the {ANSWER_BYTES_MAX} that a node sends at once",
+        api.TOO_LARGE_DETAIL,
+    )
 
 
 class PendingCall:
@@ -86,6 +97,8 @@ class Calls:
             self._send_frame(node, items[:middle])
             self._send_frame(node, items[middle:])
         else:
+            if len(frame) > ANSWER_BYTES_MAX and type(items[0]) is KvResponse:
+                frame = encode_frame([KvResponse(items[0].number, _too_large(len(frame)))])
             self._transport.send(node, frame)
 
     # -- our calls -----------------------------------------------------------------------------------------

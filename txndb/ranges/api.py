@@ -281,6 +281,11 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag=10):
     detail: str = ""
 
 
+TOO_LARGE = "54000"
+TOO_LARGE_DETAIL = "answer too large"
+"""The detail of the refusal that stands for an answer of more than a frame: the request may be asked in parts."""
+
+
 class Waiting(msgspec.Struct, frozen=True, array_like=True, tag=11):
     """The request was received before and is parked; keep waiting."""
 

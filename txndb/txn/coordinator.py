@@ -22,7 +22,7 @@ import asyncio
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Sequence
 
-from txndb.errors import LimitError, RetryError, UnavailableError
+from txndb.errors import AnswerTooLargeError, LimitError, RetryError, UnavailableError
 from txndb.ids import Timestamp, Token, make_attempt_id
 from txndb.limits import GET_KEYS_MAX
 from txndb.ranges import api
@@ -95,7 +95,14 @@ class SnapshotReads(Reads):
 
     async def _get_from(self, keys: list[bytes], at: Timestamp, deadline_us: int) -> list[bytes | None]:
         while True:
-            response = await self._sender.send(keys[0], api.SnapshotGet(at, keys), deadline_us)
+            try:
+                response = await self._sender.send(keys[0], api.SnapshotGet(at, keys), deadline_us)
+            except AnswerTooLargeError:
+                if len(keys) == 1:
+                    raise
+                middle = len(keys) // 2
+                first = await self._get_from(keys[:middle], at, deadline_us)
+                return first + await self._get_from(keys[middle:], at, deadline_us)
             if isinstance(response, api.Values):
                 return response.values
             if not isinstance(response, api.Moved):
@@ -322,7 +329,14 @@ class Transaction(Reads):
                     values is not None,
                     self.lock_wait_us,
                 )
-                response = await self._ask_for_locks(part[0], request, deadline_us)
+                try:
+                    response = await self._ask_for_locks(part[0], request, deadline_us)
+                except AnswerTooLargeError:
+                    if len(part) == 1:
+                        raise
+                    for half in (part[: len(part) // 2], part[len(part) // 2 :]):
+                        await self._lock_page(half, lock, values, deadline_us)
+                    continue
                 if isinstance(response, api.Moved):
                     todo += part
                     continue
@@ -340,7 +354,7 @@ class Transaction(Reads):
         """Send a request for locks; whoever gives it up leaves it in the leaseholder's queue, or with its locks."""
         try:
             return await self._sender.send(key, request, deadline_us)
-        except (asyncio.CancelledError, UnavailableError):
+        except (asyncio.CancelledError, UnavailableError, AnswerTooLargeError):
             self._unanswered[key] = None
             raise
 

@@ -23,6 +23,7 @@ from sortedcontainers import SortedDict
 from txndb.clock import Clock
 from txndb.encoding.keys import META, META_END
 from txndb.errors import (
+    AnswerTooLargeError,
     DiskFullError,
     LimitError,
     LockTimeoutError,
@@ -143,6 +144,8 @@ _REFUSALS: dict[str, type[TxndbError]] = {
 
 def raise_refusal(refused: api.Refused) -> None:
     """Turn a leaseholder's refusal into the error it stands for."""
+    if refused.sqlstate == api.TOO_LARGE and refused.detail == api.TOO_LARGE_DETAIL:
+        raise AnswerTooLargeError(refused.message)
     known = _REFUSALS.get(refused.sqlstate)
     if known is not None:
         raise known(refused.message, detail=refused.detail)
