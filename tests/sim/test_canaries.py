@@ -94,7 +94,7 @@ def test_a_canary_that_sings_soon_is_heard_within_a_few_seeds(rule: str) -> None
 
 
 def test_with_a_workload_chosen_its_own_checker_is_seen_to_notice() -> None:
-    asked = ["--rule", "C2", "--workload", "unique-ids", "--catches", "1", "--seeds-max", "5"]
+    asked = ["--rule", "sequence-unlocked", "--workload", "unique-ids", "--catches", "1", "--seeds-max", "20"]
     done = CliRunner().invoke(main, asked)
     assert done.exit_code == 0
     assert "| checker of unique-ids |" in done.stdout
