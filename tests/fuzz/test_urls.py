@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tests.fuzz.budget import budget
 from txndb.client.errors import InterfaceError
 from txndb.client.target import parse_target
+from txndb.cluster.addresses import parse_address
 from txndb.errors import ProtocolError
-from txndb.server.peers import parse_address
 
 PIECES = st.sampled_from(
     (

@@ -116,12 +116,19 @@ def test_a_port_in_use_is_found_before_a_cluster_is_founded(tmp_path: Path, opti
         (("--locality", "zone"), "expected KEY=VALUE"),
         (("--join", "a:b"), "expected HOST:PORT"),
         (("--rpc", "127.0.0.1:99999"), "expected HOST:PORT"),
+        (("--advertise", "[::1]"), '--advertise: "[::1]" is not an address: expected HOST:PORT'),
+        (("--advertise", "db..example:7433"), '"db..example" is not the name of a host'),
+        (("--advertise", "x" * 70), "is not the name of a host"),
+        (("--advertise", "::1"), "is not the name of a host"),
+        (("--advertise", ":7433"), "is not an address that others can dial"),
+        (("--advertise", "db:0"), "is not an address that others can dial"),
     ],
 )
 def test_a_malformed_option_is_one_line(options: tuple[str, ...], words: str, tmp_path: Path) -> None:
-    code, said = start("--data", str(tmp_path / "data"), *options)
+    code, said = start("--data", str(tmp_path / "data"), "--rpc", "127.0.0.1:0", *options)
     assert (code, said.count("\n")) == (1, 1)
     assert words in said
+    assert not (tmp_path / "data" / "log").exists(), "something was founded"
 
 
 def test_a_start_needs_a_place_for_its_data() -> None:

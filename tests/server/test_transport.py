@@ -19,6 +19,7 @@ from txndb.ids import NodeId
 from txndb.limits import PEER_QUEUE_BYTES_MAX
 from txndb.server import rpc
 from txndb.server.frames import MAGIC, VERSION, Hello, decode_welcome, encode_hello
+from txndb.server.peers import Local, Peer
 from txndb.server.rpc import SnapshotHead
 from txndb.server.transport import ServerTransport
 
@@ -135,6 +136,40 @@ def test_a_peer_that_moved_is_reached_at_its_new_address() -> None:
         a.transport.send(b.node, b"there")
         await moved.received.until(lambda: moved.received.frames == [(NodeId(1), b"there")])
         await close(a, b, moved)
+
+    run(story)
+
+
+@pytest.mark.parametrize("bad", ["[::1]", "db..example:7433", "x" * 70 + ":7433", "h\u00e9..:5", "a\0b:5"])
+def test_an_address_that_is_none_is_said_and_left_out(bad: str) -> None:
+    """A member's row may hold it: the node that reads it must start, and reach the others."""
+
+    async def story() -> None:
+        a, b = (await Member(1).listen()).start(), (await Member(2).listen()).start()
+        a.transport.set_address(b.node, bad)
+        assert [line for line in a.events if "cannot reach node 2" in line and "is not an address" in line]
+        a.transport.set_address(b.node, b.address)
+        await a.received.until(lambda: ("up", 2) in a.received.peers)
+        await close(a, b)
+
+    run(story)
+
+
+def test_a_name_that_the_resolver_does_not_take_ends_no_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dial raises `UnicodeError`, which is no `OSError`; the member is dialled again when it moves."""
+    monkeypatch.setattr("txndb.server.peers.parse_address", lambda address: address.rsplit(":", 1))
+
+    async def story() -> None:
+        b = (await Member(2).listen()).start()
+        complained, received = asyncio.Event(), Recorder()
+        local = Local(NodeId(1), 1, CLUSTER, received, lambda _: complained.set())
+        peer = Peer(local, b.node, "db..example:7433")
+        async with asyncio.timeout(WAIT_S):
+            await complained.wait()
+        peer.set_address(b.address)
+        await received.until(lambda: ("up", 2) in received.peers)
+        await peer.close()
+        await close(b)
 
     run(story)
 

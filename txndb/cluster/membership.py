@@ -11,12 +11,13 @@ from typing import Protocol
 
 import msgspec
 
+from txndb.cluster.addresses import parse_address
 from txndb.cluster.clockbound import ClockBound
 from txndb.cluster.envelopes import PROTOCOL_VERSION
 from txndb.cluster.identity import Identity
 from txndb.cluster.messages import JoinRequest, JoinResponse, Member, Members
 from txndb.encoding.keys import SYSTEM
-from txndb.errors import RetryError, StoreError
+from txndb.errors import ProtocolError, RetryError, StoreError
 from txndb.ids import NodeId
 from txndb.ranges.descriptor import RangeDescriptor
 from txndb.txn.api import KV, Lock
@@ -91,7 +92,8 @@ class Membership:
                 self.tell(node)
 
     async def admit(self, kv: KV, clock_bound: ClockBound, payload: bytes) -> bytes:
-        """Answer a join request (a unary call). Raises `StoreError` for another cluster or protocol."""
+        """Answer a join request (a unary call). Raises `StoreError` for another cluster or protocol, or an address that
+        is none: every member would keep it, and could only leave it out."""
         request = _decode_join(payload)
         host = self._host
         if request.version != PROTOCOL_VERSION:
@@ -102,6 +104,12 @@ class Membership:
             raise StoreError(
                 f"the data directory belongs to cluster {request.cluster_id.hex()}, this is {host.cluster_id.hex()}"
             )
+        try:
+            parse_address(request.address)
+        except ProtocolError as e:
+            raise StoreError(
+                f"a node that joins must be reachable: {e.message}", hint="See --advertise."
+            ) from None
         await clock_bound.admit(request)
         node = request.node or NodeId(await take_number(kv, NEXT_NODE_KEY, 2))
         member = Member(

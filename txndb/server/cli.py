@@ -73,6 +73,7 @@ def start(
     from txndb.errors import TxndbError
     from txndb.server.config import (
         ServerConfig,
+        parse_advertise,
         parse_join,
         parse_limits,
         parse_locality,
@@ -88,7 +89,7 @@ def start(
             sql=sql,
             rpc=rpc,
             http=http,
-            advertise=advertise,
+            advertise=parse_advertise(advertise) if advertise is not None else None,
             join=parse_join(join),
             locality=parse_locality(locality),
             insecure=insecure,

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from txndb.cluster.addresses import parse_address
 from txndb.errors import ProtocolError, SqlError, StoreError
 from txndb.limits import CEILINGS, DRAIN_S, NodeLimits
-from txndb.server.peers import parse_address
 from txndb.sql.session.settings import Settings
 
 DEFAULT_HOST: Final = "127.0.0.1"
@@ -97,6 +97,17 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def parse_advertise(text: str) -> str:
+    """Check "host" or "host:port": what other members would be told, and would have to dial."""
+    try:
+        _, port = parse_address(text if ":" in text else f"{text}:{DEFAULT_PORTS['rpc']}")
+    except ProtocolError as e:
+        raise ConfigError(f"--advertise: {e.message}") from None
+    if port == 0 or text.startswith(":") or not text:
+        raise ConfigError(f'--advertise: "{text}" is not an address that others can dial')
+    return text
 
 
 def parse_locality(text: str) -> dict[str, str]:

@@ -17,8 +17,8 @@ from typing import Final
 
 import msgspec
 
+from txndb.cluster.addresses import parse_address
 from txndb.errors import ProtocolError, StoreError
-from txndb.server.peers import parse_address
 
 _ADDRESSES: Final = "addresses"
 _OURS: Final = frozenset(("LOCK", "log", "engine", _ADDRESSES, f"{_ADDRESSES}.new", "lost+found"))

@@ -24,6 +24,7 @@ import socket
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
+from txndb.cluster.addresses import parse_address
 from txndb.cluster.packets import PACKET_BYTES_MAX, PacketReader, encode_packet
 from txndb.errors import ProtocolError
 from txndb.ids import NodeId
@@ -76,14 +77,6 @@ class Local:
         self.cluster_id = cluster_id
         self.receiver = receiver
         self.event = event
-
-
-def parse_address(address: str) -> tuple[str, int]:
-    """Split "host:port" (IPv6 in brackets); `ProtocolError` when it is not that."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65_535:
-        raise ProtocolError(f'"{address}" is not an address: expected HOST:PORT')
-    return host.strip("[]") or "127.0.0.1", int(port)
 
 
 def tune_socket(transport: asyncio.Transport) -> None:
@@ -262,7 +255,8 @@ class Peer:
             self._kick.clear()
             try:
                 connection = await self._dial()
-            except (OSError, TimeoutError, ProtocolError) as e:
+            except (OSError, TimeoutError, ProtocolError, UnicodeError) as e:
+                # UnicodeError: what a resolver says of a name that no host can have. The member may yet move.
                 self._complain(str(e) or type(e).__name__)
             else:
                 backoff_s = BACKOFF_MIN_S

@@ -20,11 +20,12 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Final, cast
 
+from txndb.cluster.addresses import parse_address
 from txndb.cluster.body import Receiver
-from txndb.errors import UnavailableError
+from txndb.errors import ProtocolError, UnavailableError
 from txndb.ids import NodeId
 from txndb.server.frames import HTTP2_MAGIC, MAGIC
-from txndb.server.peers import Incoming, IncomingRegistry, Local, Peer, parse_address
+from txndb.server.peers import Incoming, IncomingRegistry, Local, Peer
 from txndb.server.rpc import RpcClient, RpcServer, SnapshotHead
 
 UNIDENTIFIED_MAX: Final = 256
@@ -155,8 +156,16 @@ class ServerTransport:
             self._connect(peer, address)
 
     def set_address(self, node: NodeId, address: str) -> None:
-        """Tell where a member listens; a connection to it is kept from now on."""
-        parse_address(address)
+        """Tell where a member listens; a connection to it is kept from now on.
+
+        What is no address is left out and said: it may stand in a member's row since an older version took it, and
+        one member that cannot be reached must not keep the others from starting.
+        """
+        try:
+            parse_address(address)
+        except ProtocolError as e:
+            self.event(f"cannot reach node {node}: {e.message}")
+            return
         self._addresses[node] = address
         self._connect(node, address)
 
