@@ -21,6 +21,7 @@ class Recorder:
         self.calls: list[str] = []
         self.refuse_snapshot_after = -1
         self.failures: list[TxndbError] = []
+        self.until_released = asyncio.Event()
         self._changed = asyncio.Event()
 
     def on_message(self, sender: NodeId, payload: bytes) -> None:
@@ -37,10 +38,14 @@ class Recorder:
 
     async def on_call(self, method: str, payload: bytes) -> bytes:
         self.calls.append(method)
+        self._changed.set()
         if method == "echo":
             return payload
         if method == "retry":
             raise RetryError("lost", detail="why", hint="again")
+        if method == "wait":
+            await self.until_released.wait()
+            return payload
         if method == "hang":
             await asyncio.Event().wait()
         raise sql_error("42883", f"no method {method}")

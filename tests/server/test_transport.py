@@ -20,7 +20,7 @@ from txndb.limits import PEER_QUEUE_BYTES_MAX
 from txndb.server import rpc
 from txndb.server.frames import MAGIC, VERSION, Hello, decode_welcome, encode_hello
 from txndb.server.peers import Local, Peer
-from txndb.server.rpc import SnapshotHead
+from txndb.server.rpc import RpcClient, SnapshotHead
 from txndb.server.transport import ServerTransport
 
 CLUSTER = b"c" * 16
@@ -294,6 +294,59 @@ def test_calls_answer_and_errors_keep_their_class() -> None:
             await a.transport.call(b.address, "hang", b"", 50_000)
         with pytest.raises(UnavailableError, match="no node answers at"):
             await a.transport.call("127.0.0.1:1", "echo", b"", 2_000_000)
+        await close(a, b)
+
+    run(story)
+
+
+def test_a_call_that_fails_ends_no_other_call_and_no_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They share a channel, and to close it would cancel them all. Also when the channel is replaced."""
+    monkeypatch.setattr("txndb.server.rpc.SILENT_CALLS_MAX", 2)
+
+    async def story() -> None:
+        a, b = await pair()
+        go_on = asyncio.Event()
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"one"
+            await go_on.wait()
+            yield b"two"
+
+        def call(method: str, timeout_us: int) -> Awaitable[bytes]:
+            return a.transport.call(b.address, method, b"p", timeout_us)
+
+        waiting = asyncio.ensure_future(call("wait", 20_000_000))
+        snapshot = asyncio.ensure_future(a.transport.send_snapshot(b.node, b"head", chunks()))
+        await b.received.until(lambda: "wait" in b.received.calls)
+        for _ in range(3):
+            with pytest.raises(UnavailableError, match="did not answer in time"):
+                await call("hang", 50_000)
+        assert await call("echo", 5_000_000) == b"p"
+        go_on.set()
+        b.received.until_released.set()
+        assert (await waiting, await snapshot) == (b"p", b"2")
+        await close(a, b)
+
+    run(story)
+
+
+def test_a_call_on_a_channel_that_is_closed_is_unavailable_not_cancelled() -> None:
+    """Whoever calls was not cancelled: a node's tasks would end without a word."""
+
+    async def story() -> None:
+        a, b = await pair()
+        client = RpcClient()
+        calling = asyncio.ensure_future(client.call(b.address, "hang", b"", 20_000_000))
+        await b.received.until(lambda: b.received.calls == ["hang"])
+        await client.close()
+        with pytest.raises(UnavailableError, match="was closed during a call"):
+            await calling
+        cancelled = asyncio.ensure_future(client.call(b.address, "hang", b"", 20_000_000))
+        await b.received.until(lambda: b.received.calls == ["hang"] * 2)
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        await client.close()
         await close(a, b)
 
     run(story)

@@ -26,6 +26,7 @@ import os
 import secrets
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -43,6 +44,8 @@ from txndb.ids import NodeId
 from txndb.limits import FRAME_BYTES_MAX
 
 STREAM_IDLE_S: Final = 15.0
+SILENT_CALLS_MAX: Final = 3
+"""After so many calls in a row without an answer a new connection is tried: the old one may lead nowhere."""
 _CALL: Final = "/txndb.Node/Call"
 _SNAPSHOT: Final = "/txndb.Node/Snapshot"
 _ACK: Final = b"\x00"
@@ -172,48 +175,61 @@ class RpcServer:
             await context.write(_ACK)
 
 
+class _Channel:
+    """A connection to an address, and who uses it.
+
+    Closing it cancels every call on it. So one that is to be replaced is closed by the last that uses it.
+    """
+
+    def __init__(self, channel: Any) -> None:
+        self.grpc = channel
+        self.users = 0
+        self.silent_calls = 0
+
+
 class RpcClient:
     """Calls to other nodes, by address; one channel for each."""
 
     def __init__(self) -> None:
         self._grpc = load_grpc()
-        self._channels: dict[str, Any] = {}
+        self._channels: dict[str, _Channel] = {}
+        self._replaced: dict[_Channel, None] = {}
 
     async def call(self, address: str, method: str, payload: bytes, timeout_us: int) -> bytes:
         """Unary call; raises the callee's error, or `UnavailableError`."""
-        stub = self._channel(address).unary_unary(_CALL)
-        try:
+        async with self._channel(address) as channel:
+            stub = channel.grpc.unary_unary(_CALL)
             answer = await stub(encode_call(method, payload), timeout=timeout_us / 1e6)
-        except self._grpc.aio.AioRpcError as e:
-            raise await self._failure(address, e) from None
         return decode_answer(answer)
 
     async def send_snapshot(self, address: str, head: SnapshotHead, chunks: AsyncIterator[bytes]) -> bytes:
         """Stream a snapshot; raises the receiver's error, or `UnavailableError`."""
-        call = self._channel(address).stream_stream(_SNAPSHOT)()
-        try:
-            reply = await self._exchange(call, Chain().seal(msgspec.msgpack.encode(head)))
-            async for chunk in chunks:
-                if reply != _ACK:
-                    break
-                reply = await self._exchange(call, chunk)
-            else:
-                if reply == _ACK:
-                    await call.done_writing()
-                    reply = await self._exchange(call, None)
-        except self._grpc.aio.AioRpcError as e:
-            raise await self._failure(address, e) from None
-        except TimeoutError:
-            raise UnavailableError(f"the receiver of a snapshot was silent for {STREAM_IDLE_S:g} s") from None
-        finally:
-            call.cancel()
+        async with self._channel(address) as channel:
+            call = channel.grpc.stream_stream(_SNAPSHOT)()
+            try:
+                reply = await self._exchange(call, Chain().seal(msgspec.msgpack.encode(head)))
+                async for chunk in chunks:
+                    if reply != _ACK:
+                        break
+                    reply = await self._exchange(call, chunk)
+                else:
+                    if reply == _ACK:
+                        await call.done_writing()
+                        reply = await self._exchange(call, None)
+            except TimeoutError:
+                raise UnavailableError(
+                    f"the receiver of a snapshot was silent for {STREAM_IDLE_S:g} s"
+                ) from None
+            finally:
+                call.cancel()
         return decode_answer(reply)
 
     async def close(self) -> None:
         """Close all channels."""
-        channels, self._channels = self._channels, {}
-        for channel in channels.values():
-            await channel.close()
+        channels = [*self._channels.values(), *self._replaced]
+        self._channels, self._replaced = {}, {}
+        for channel in channels:
+            await channel.grpc.close()
 
     async def _exchange(self, call: Any, message: bytes | None) -> bytes:
         """Send a message (if any), wait for what the receiver says next."""
@@ -225,20 +241,47 @@ class RpcClient:
             raise UnavailableError("the receiver of a snapshot ended the stream without an answer")
         return bytes(reply)
 
-    def _channel(self, address: str) -> Any:
+    @asynccontextmanager
+    async def _channel(self, address: str) -> AsyncIterator[_Channel]:
+        """The channel to an address, for one call: grpc's errors come out as ours."""
         channel = self._channels.get(address)
         if channel is None:
-            channel = self._grpc.aio.insecure_channel(address, options=_OPTIONS)
+            channel = _Channel(self._grpc.aio.insecure_channel(address, options=_OPTIONS))
             self._channels[address] = channel
-        return channel
+        channel.users += 1
+        try:
+            yield channel
+            channel.silent_calls = 0
+        except self._grpc.aio.AioRpcError as e:
+            raise self._failure(address, channel, e) from None
+        except asyncio.CancelledError:
+            # grpc says it also of a call whose channel was closed; only who was cancelled itself may end by it.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise UnavailableError(f"the connection to {address} was closed during a call") from None
+        finally:
+            channel.users -= 1
+            if channel in self._replaced and not channel.users:
+                del self._replaced[channel]
+                await channel.grpc.close()
 
-    async def _failure(self, address: str, error: Any) -> TxndbError:
-        if error.code() == self._grpc.StatusCode.DATA_LOSS:
+    def _failure(self, address: str, channel: _Channel, error: Any) -> TxndbError:
+        codes = self._grpc.StatusCode
+        if error.code() == codes.DATA_LOSS:
             return DamagedError(f"a call to {address} arrived damaged, or in another version of the protocol")
-        # A channel that failed backs off by itself for up to two minutes; a fresh one dials at once.
-        channel = self._channels.pop(address, None)
-        if channel is not None:
-            await channel.close()
-        if error.code() == self._grpc.StatusCode.DEADLINE_EXCEEDED:
+        if error.code() == codes.DEADLINE_EXCEEDED:
+            channel.silent_calls += 1
+            if channel.silent_calls >= SILENT_CALLS_MAX:
+                self._replace(address, channel)
             return UnavailableError(f"the node at {address} did not answer in time")
+        if error.code() == codes.UNAVAILABLE:
+            # A channel that failed backs off by itself for up to two minutes; a fresh one dials at once.
+            self._replace(address, channel)
         return UnavailableError(f"no node answers at {address}", detail=str(error.details() or "")[:500])
+
+    def _replace(self, address: str, channel: _Channel) -> None:
+        """The next call gets a new channel; the calls that use the old one go on."""
+        if self._channels.get(address) is channel:
+            del self._channels[address]
+            self._replaced[channel] = None
